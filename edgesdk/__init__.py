@@ -1,0 +1,1 @@
+"""edgesdk: compile a trained PyTorch network for a device, under a budget, with proof."""

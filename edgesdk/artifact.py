@@ -1,0 +1,184 @@
+"""An artifact: the folder that is handed over, described and sealed by its manifest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from pydantic import ConfigDict
+
+from edgesdk.budget import Verdict
+from edgesdk.document import read_json
+from edgesdk.errors import ArtifactError
+from edgesdk.figure import Figure, FigureName
+from edgesdk.measurement import Measurement
+from edgesdk.scheme import Scheme
+
+MANIFEST = "manifest.json"
+PLAN = "plan.json"
+REPORT = "REPORT.md"
+GOLDEN = "golden.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """One input or output as the file has it.
+
+    ``shape`` includes the batch; ``from_torch`` is the permutation that turns the PyTorch-layout
+    tensor into the file's layout (``(0, 2, 3, 1)`` for NHWC). Where ``scale`` is set the file
+    takes integers: ``real = scale * (integer - zero_point)``.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    from_torch: tuple[int, ...]
+    scale: float | None = None
+    zero_point: int | None = None
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpCount:
+    """How many operators of a kind the file runs in a type, and the weight bytes they hold.
+
+    ``dtype`` is what the operator computes in ("int8", "float32", ...); ``where`` says who
+    executes it: a delegate ("xnnpack") or the runtime's own kernels ("portable", "builtin").
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    op: str
+    dtype: str
+    where: str
+    count: int
+    weight_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing that was looked at in the emitted file, and what was seen."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """How closely the artifact on its runtime follows the PyTorch model it was emitted from.
+
+    ``sqnr_db``: signal to quantization noise over all outputs, 10 log10(sum y^2 / sum (y - z)^2).
+    ``maximum_error``: largest absolute difference, in output units. ``top1_agreement``: share of
+    samples with the same largest output, None where outputs are not logits. ``status`` is "not
+    verified" where nothing on this machine runs the file; ``checks`` hold what was read from it.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    status: Literal["verified", "not verified"]
+    runtime: str
+    samples: int
+    sqnr_db: float | None
+    maximum_error: float | None
+    top1_agreement: float | None
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything about an artifact that a person, an app or ``edgesdk verify`` needs to know."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    task: str
+    device: str
+    target: str
+    delegate: str
+    runtime: str
+    minimum_runtime: str
+    scheme: Scheme
+    batch_size: int
+    files: tuple[str, ...]
+    sha256: Mapping[str, str]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    operators: tuple[OpCount, ...]
+    tool_versions: Mapping[str, str]
+    plan_sha256: str
+    parity: Parity
+    baseline: Mapping[FigureName, Figure]
+    predicted: Mapping[FigureName, Figure]
+    verified: Mapping[FigureName, Figure]
+    measured: Mapping[FigureName, Figure]
+    budget: tuple[Verdict, ...]
+    measurement: Measurement | None = None
+    schema_version: Literal[1] = 1
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, or of a folder's files and their relative names together."""
+    digest = hashlib.sha256()
+    if path.is_file():
+        with path.open("rb") as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(block)
+        return digest.hexdigest()
+    for file in sorted(item for item in path.rglob("*") if item.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_of(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def files_under(path: Path) -> list[Path]:
+    """Return a file itself, or every file under a folder, sorted by relative name."""
+    return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+
+
+def size_bytes(folder: Path, names: tuple[str, ...]) -> int:
+    """Return the real bytes of those files (folders count all their files)."""
+    return sum(file.stat().st_size for name in names for file in files_under(folder / name))
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Return ``folder/name``; ``ArtifactError`` if the name leaves the folder, by ``..`` or a link."""
+    pure = PurePosixPath(name)
+    path = folder / name
+    if pure.is_absolute() or ".." in pure.parts or "\\" in name:
+        raise ArtifactError(f"the manifest names {name!r}, which is not inside the artifact")
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ArtifactError(f"{name!r} is a link that leads out of the artifact folder")
+    return path
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Return the manifest of an artifact folder, its hashes checked against the files.
+
+    Raises ``ArtifactError`` for a missing, malformed or newer manifest, a missing or extra file,
+    and any file whose bytes are not those that were sealed.
+    """
+    if not folder.is_dir():
+        raise ArtifactError(
+            f"{folder} is not an artifact folder",
+            expected="the folder that 'edgesdk compile ... -o OUT' wrote",
+        )
+    manifest = read_json(Manifest, folder / MANIFEST)
+    present = {p.relative_to(folder).as_posix() for p in files_under(folder)} - {MANIFEST}
+    for name in present | set(manifest.sha256):
+        path = inside(folder, name)
+        if name not in manifest.sha256:
+            raise ArtifactError(f"{name} is in the folder but not in the manifest")
+        if name not in present:
+            raise ArtifactError(f"{name} is in the manifest but not in the folder")
+        if sha256_of(path) != manifest.sha256[name]:
+            raise ArtifactError(
+                f"{name} is not the file that was compiled: its SHA-256 differs from the manifest",
+                next_step="copy the artifact again, or compile it anew",
+            )
+    return manifest

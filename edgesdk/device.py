@@ -1,0 +1,144 @@
+"""A device profile: what is known about one device, every number with its source and kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import ConfigDict
+
+from edgesdk.errors import ProfileError
+from edgesdk.figure import FigureName
+from edgesdk.scheme import Scheme
+
+Evidence = Literal["datasheet", "measured", "fitted", "estimated"]
+DeviceKind = Literal["phone", "embedded", "microcontroller", "computer"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """A number, where it comes from and what kind of evidence that is; its unit is in its name."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    value: float
+    source: str
+    kind: Evidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionCost:
+    """Roofline coefficients of one precision on one unit under one runtime.
+
+    An operator takes ``max(MACs / mac_per_s, bytes / bytes_per_s) + op_overhead_s``; an inference
+    adds ``inference_overhead_s``. ``error_factor`` bounds nine predictions in ten within
+    ``[t / error_factor, t * error_factor]``.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    mac_per_s: Quantity
+    bytes_per_s: Quantity
+    op_overhead_s: Quantity
+    inference_overhead_s: Quantity
+    error_factor: Quantity
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """One way to run a file on the device: a target's format under a runtime on a unit.
+
+    - ``target``: which target emits for it; ``delegate`` which of the target's back ends.
+    - ``runtime``, ``minimum_version``: what executes it on the device.
+    - ``unit``, ``threads``: where, and on how many threads.
+    - ``precisions``: the schemes the unit computes, with their costs.
+    - ``integer_io``: int8 models take and return int8 there (otherwise float).
+    - ``weights_in_ram``: whether weights count against RAM (false: executed from flash).
+    - ``runtime_ram_bytes``, ``runtime_flash_bytes``: what the runtime itself takes.
+    - ``channel_multiple``: channel counts that are multiples of it run without waste.
+    - ``sparse_kernels``: sparsity patterns that run faster there ("2:4", ...); usually none.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    target: str
+    delegate: str
+    runtime: str
+    minimum_version: str
+    unit: Literal["cpu", "gpu", "npu"]
+    threads: int
+    channel_multiple: int
+    weights_in_ram: bool
+    integer_io: bool
+    precisions: Mapping[Scheme, PrecisionCost]
+    sparse_kernels: tuple[str, ...] = ()
+    runtime_ram_bytes: Quantity | None = None
+    runtime_flash_bytes: Quantity | None = None
+
+    @property
+    def float_scheme(self) -> Scheme:
+        """The precision the baseline is emitted in: fp32 where the unit has it, else fp16."""
+        for scheme in ("fp32", "fp16"):
+            if scheme in self.precisions:
+                return scheme
+        raise ProfileError(
+            f"the {self.runtime} runtime of target {self.target!r} lists no float precision",
+            expected="fp32 or fp16 among its precisions, for the baseline",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceProfile:
+    """One device. The first ``[[runtime]]`` is its default, the first of a target that target's.
+
+    ``ram_bytes`` is all of it; ``flash_bytes`` is stated where the model lives in flash, and
+    both are then hard limits.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    schema_version: Literal[1]
+    name: str
+    title: str
+    kind: DeviceKind
+    processor: str
+    ram_bytes: Quantity
+    runtime: tuple[Runtime, ...]
+    flash_bytes: Quantity | None = None
+    clock_hz: Quantity | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if not self.runtime:
+            raise ProfileError(f"device {self.name!r} has no [[runtime]] table")
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The targets with a runtime on this device, its default first."""
+        return tuple(dict.fromkeys(runtime.target for runtime in self.runtime))
+
+    def runtime_for(self, target: str | None) -> Runtime:
+        """Return the runtime of a target (None: the default); ``ProfileError`` if there is none."""
+        for runtime in self.runtime:
+            if target is None or runtime.target == target:
+                return runtime
+        raise ProfileError(
+            f"{self.name} has no runtime for target {target!r}",
+            expected=f"one of {', '.join(self.targets)}",
+        )
+
+    def hard_limits(self, target: str | None) -> Mapping[FigureName, float]:
+        """Return the limits nobody has to state: what is left of RAM and flash beside the runtime.
+
+        Only where flash is known, that is on microcontrollers; a phone's gigabytes never bind.
+        """
+        if self.flash_bytes is None:
+            return {}
+        runtime = self.runtime_for(target)
+        ram = runtime.runtime_ram_bytes.value if runtime.runtime_ram_bytes else 0.0
+        flash = runtime.runtime_flash_bytes.value if runtime.runtime_flash_bytes else 0.0
+        return {
+            "memory_bytes": self.ram_bytes.value - ram,
+            "flash_bytes": self.flash_bytes.value - flash,
+        }

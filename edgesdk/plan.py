@@ -1,0 +1,125 @@
+"""A plan: ordered steps with their parameters, predicted figures, and the reasons for both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from edgesdk.figure import Figure, FigureName
+from edgesdk.scheme import Scheme
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrunedGroup:
+    """Channels removed together: ``removed`` are output-channel indices of layer ``layer``.
+
+    Everything coupled to that layer (residual partners, batch norms, consumers) loses the
+    matching channels. ``width_before`` is the layer's output channels in the original model.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    layer: str
+    width_before: int
+    removed: tuple[int, ...]
+
+    @property
+    def width_after(self) -> int:
+        """Output channels that stay."""
+        return self.width_before - len(self.removed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prune:
+    """Remove whole channels; ``importance`` names the criterion that chose them."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    ratio: float
+    channel_multiple: int
+    importance: Literal["taylor", "magnitude"]
+    groups: tuple[PrunedGroup, ...]
+    kind: Literal["prune"] = "prune"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distil:
+    """Train the pruned network against the original (Hinton et al. 2015, eq. 4).
+
+    ``loss = (1 - alpha) * task_loss + alpha * T^2 * KL(teacher || student)`` at temperature ``T``,
+    plus ``feature_weight`` times the mean squared error between the ``feature_layers``' outputs.
+    Cosine schedule from ``learning_rate`` over ``epochs``; stops after ``patience`` epochs
+    without a better validation score.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    epochs: int
+    learning_rate: float
+    temperature: float
+    alpha: float
+    patience: int
+    feature_weight: float = 0.0
+    feature_layers: tuple[str, ...] = ()
+    kind: Literal["distil"] = "distil"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune:
+    """Recover with the task's own ``finetune(student, teacher)``."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    kind: Literal["finetune"] = "finetune"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantize:
+    """Emit in this precision (``int8``: static post-training, ``fp16``: cast)."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    scheme: Scheme
+    kind: Literal["quantize"] = "quantize"
+
+
+Step = Annotated[Prune | Distil | Finetune | Quantize, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejected:
+    """An option that was looked at and not taken, with its predicted figures and the reason."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    option: str
+    predicted: Mapping[FigureName, Figure]
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to do to the model for one device and target; replayable on the original weights.
+
+    ``task_key`` is the hash of what was planned for (weights, graph, source, version, seed):
+    replaying it on another task is an error. ``reasons`` explain the choice in whole sentences.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    task: str
+    task_key: str
+    device: str
+    target: str
+    option: str
+    scheme: Scheme
+    steps: tuple[Step, ...]
+    predicted: Mapping[FigureName, Figure]
+    baseline: Mapping[FigureName, Figure]
+    reasons: tuple[str, ...]
+    rejected: tuple[Rejected, ...]
+    seed: int
+    schema_version: Literal[1] = 1

@@ -1,0 +1,1 @@
+"""Deciding: sensitivity, search and explanation."""

@@ -1,0 +1,193 @@
+"""A target: what it can do on a device, how it emits a model, and who runs the file here.
+
+Built-in targets and third-party ones come through the same door, the entry-point group
+``edgesdk.targets``; each entry point names an object that satisfies ``Target``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict
+
+from edgesdk.artifact import Check, OpCount, TensorSpec
+from edgesdk.compressed import CompressedModel
+from edgesdk.device import Runtime
+from edgesdk.errors import TargetUnavailable, UsageError, unknown_name
+from edgesdk.measurement import RuntimeIdentity
+from edgesdk.scheme import Scheme
+from edgesdk.task import Tensors
+
+ENTRY_POINTS = "edgesdk.targets"
+Arrays = list[NDArray[np.generic]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """One distribution a target needs: the version found (None: missing) and the one it was proven with."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    name: str
+    found: str | None
+    proven: str
+    purpose: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toolchain:
+    """The state of a target's toolchain; ``install`` is the exact command that completes it."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    target: str
+    packages: tuple[Package, ...]
+    install: str
+
+    @property
+    def is_complete(self) -> bool:
+        """True when every package is installed."""
+        return all(package.found for package in self.packages)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capability:
+    """The schemes a target emits for a runtime, and for each other scheme the reason why not."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    schemes: tuple[Scheme, ...]
+    refused: Mapping[Scheme, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Emission:
+    """What ``emit`` wrote: the runtime's files, and how to feed and read them.
+
+    ``files[0]`` is what a session opens. ``layer_of`` maps a runtime operator's name to the model
+    layer it came from, where the converter keeps that.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    files: tuple[str, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    tool_versions: Mapping[str, str]
+    layer_of: Mapping[str, str]
+
+
+class Session(Protocol):
+    """A loaded artifact, inside the worker process. Arrays have the file's shapes and types."""
+
+    identity: RuntimeIdentity
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Return the outputs of one inference at the file's batch."""
+
+    def memory_bytes(self) -> int | None:
+        """Return the runtime's own working memory (arena, planned buffers), None if not told."""
+
+
+Simulation = Callable[..., Tensors]
+
+
+@runtime_checkable
+class Target(Protocol):
+    """The whole extension interface. Toolchains are imported inside the functions, never on top.
+
+    Every method may raise ``TargetUnavailable`` (with the install command) except ``toolchain``
+    and ``capability``, which work without the toolchain.
+    """
+
+    name: str
+
+    def toolchain(self) -> Toolchain:
+        """Return which packages are here and which are missing."""
+
+    def capability(self, runtime: Runtime) -> Capability:
+        """Return what this target can emit for a runtime, with a reason for each refusal."""
+
+    def emit(self, model: CompressedModel, runtime: Runtime, folder: Path) -> Emission:
+        """Write the runtime's files into an empty folder and say how to feed them.
+
+        Raises ``UnsupportedModel`` naming layer, operator and what to do.
+        """
+
+    def operators(self, folder: Path, emission: Emission) -> tuple[OpCount, ...]:
+        """Re-open the file and count its operators by type, executor and weight bytes."""
+
+    def checks(
+        self, folder: Path, emission: Emission, model: CompressedModel
+    ) -> tuple[Check, ...]:
+        """Re-open the file and return what reading it proves or disproves: that the precision
+        is the one asked for, that weights decode to the model's, that inputs are as stated."""
+
+    def host_runtime(self, runtime: Runtime) -> str | None:
+        """Return the name of the runtime that runs the file here, None where nothing can."""
+
+    def open(self, folder: Path, emission: Emission, host_runtime: str, threads: int) -> Session:
+        """Load the file; called only in the worker process, where a native crash is contained."""
+
+    def simulate(self, model: CompressedModel) -> Simulation | None:
+        """Return a PyTorch function computing as the quantized file does, None if there is none.
+
+        It is what a prediction of accuracy rests on where the file itself cannot run here.
+        """
+
+
+@cache
+def target_names() -> tuple[str, ...]:
+    """Return the names of all registered targets, sorted."""
+    return tuple(sorted({entry.name for entry in metadata.entry_points(group=ENTRY_POINTS)}))
+
+
+@cache
+def find_target(name: str) -> Target:
+    """Return the registered target of that name.
+
+    Raises ``UsageError`` for an unknown name, two registrations of one name, or an entry point
+    whose object is not a ``Target``.
+    """
+    entries = [e for e in metadata.entry_points(group=ENTRY_POINTS) if e.name == name]
+    if not entries:
+        raise UsageError(
+            unknown_name("target", name, target_names(), listing=f"known: {target_names()}")
+        )
+    if len({entry.value for entry in entries}) > 1:
+        raise UsageError(f"several packages register the target {name!r}: {entries}")
+    try:
+        target = entries[0].load()
+    except ImportError as problem:
+        raise TargetUnavailable(
+            f"the package of target {name!r} cannot be imported: {problem}",
+            next_step=f"pip install 'edgesdk[{name}]'",
+        ) from problem
+    if not isinstance(target, Target):
+        raise UsageError(f"{entries[0].value} is registered as a target but is not a Target")
+    return target
+
+
+def installed_version(distribution: str) -> str | None:
+    """Return the version of an installed distribution, None when it is missing."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def require(toolchain: Toolchain) -> None:
+    """Raise ``TargetUnavailable`` with the install command unless the toolchain is complete."""
+    missing = [package.name for package in toolchain.packages if package.found is None]
+    if missing:
+        raise TargetUnavailable(
+            f"target {toolchain.target!r} needs {', '.join(missing)}, which is not installed",
+            next_step=toolchain.install,
+        )
