@@ -16,11 +16,15 @@ from edgesdk.errors import ArtifactError
 from edgesdk.figure import Figure, FigureName
 from edgesdk.measurement import Measurement
 from edgesdk.scheme import Scheme
+from edgesdk.task import InputSpec, OutputSpec
 
 MANIFEST = "manifest.json"
+# One line as sha256sum writes it: the manifest holds the hashes of all files but its own.
+MANIFEST_SHA256 = "manifest.sha256"
 PLAN = "plan.json"
 REPORT = "REPORT.md"
 GOLDEN = "golden.safetensors"
+PROFILE_MAP = "profile_map.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,12 +108,16 @@ class Manifest:
     delegate: str
     runtime: str
     minimum_runtime: str
+    host_runtime: str | None
+    threads: int
     scheme: Scheme
     batch_size: int
     files: tuple[str, ...]
     sha256: Mapping[str, str]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    input_specs: tuple[InputSpec, ...]
+    output_specs: tuple[OutputSpec, ...]
     operators: tuple[OpCount, ...]
     tool_versions: Mapping[str, str]
     plan_sha256: str
@@ -147,12 +155,16 @@ def size_bytes(folder: Path, names: tuple[str, ...]) -> int:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """Return ``folder/name``; ``ArtifactError`` if the name leaves the folder, by ``..`` or a link."""
+    """Return ``folder/name``; ``ArtifactError`` if ``..`` or a link leads out of the folder."""
     pure = PurePosixPath(name)
     path = folder / name
     if pure.is_absolute() or ".." in pure.parts or "\\" in name:
         raise ArtifactError(f"the manifest names {name!r}, which is not inside the artifact")
-    if not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        leaves = not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError) as problem:  # a name too long, NUL, a loop of links
+        raise ArtifactError(f"the manifest names {name!r}, which cannot be: {problem}") from None
+    if leaves:
         raise ArtifactError(f"{name!r} is a link that leads out of the artifact folder")
     return path
 
@@ -168,9 +180,12 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder} is not an artifact folder",
             expected="the folder that 'edgesdk compile ... -o OUT' wrote",
         )
-    manifest = read_json(Manifest, folder / MANIFEST)
-    present = {p.relative_to(folder).as_posix() for p in files_under(folder)} - {MANIFEST}
-    for name in present | set(manifest.sha256):
+    manifest = read_json(Manifest, inside(folder, MANIFEST))
+    _check_manifest(folder)
+    # Links to folders count as files: nothing that is sealed is one, so they are extra.
+    found = (p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir())
+    present = {p.relative_to(folder).as_posix() for p in found} - {MANIFEST, MANIFEST_SHA256}
+    for name in sorted(present | set(manifest.sha256)):
         path = inside(folder, name)
         if name not in manifest.sha256:
             raise ArtifactError(f"{name} is in the folder but not in the manifest")
@@ -181,4 +196,33 @@ def read_manifest(folder: Path) -> Manifest:
                 f"{name} is not the file that was compiled: its SHA-256 differs from the manifest",
                 next_step="copy the artifact again, or compile it anew",
             )
+    _check_files(manifest, present)
     return manifest
+
+
+def manifest_seal(folder: Path) -> str:
+    """Return the line that seals the manifest, for ``sha256sum --check manifest.sha256``."""
+    return f"{sha256_of(folder / MANIFEST)}  {MANIFEST}\n"
+
+
+def _check_manifest(folder: Path) -> None:
+    try:
+        sealed = inside(folder, MANIFEST_SHA256).read_bytes()
+    except OSError as problem:
+        raise ArtifactError(f"{MANIFEST_SHA256} cannot be read: {problem.strerror}") from None
+    if sealed != manifest_seal(folder).encode():
+        raise ArtifactError(
+            f"{MANIFEST} is not as it was written: its SHA-256 differs from {MANIFEST_SHA256}",
+            next_step="copy the artifact again, or compile it anew",
+        )
+
+
+def _check_files(manifest: Manifest, present: set[str]) -> None:
+    """Raise ``ArtifactError`` unless the runtime's files, plan and golden vectors are all there."""
+    if not manifest.files:
+        raise ArtifactError("the manifest names no file for the runtime")
+    for name in (*manifest.files, PLAN, GOLDEN):
+        if not any(file == name or file.startswith(f"{name}/") for file in present):
+            raise ArtifactError(f"{name} belongs to the artifact but is not in the folder")
+    if manifest.plan_sha256 != manifest.sha256.get(PLAN):
+        raise ArtifactError(f"{PLAN} is not the plan that the manifest was written for")

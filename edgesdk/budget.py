@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -15,14 +15,15 @@ from edgesdk.figure import Figure, FigureName, Figures, best_figure
 
 Dimension = Literal["time", "bytes", "energy", "fraction"]
 
-# Decimal prefixes are powers of 1000 and binary ones powers of 1024 (IEC 80000-13).
+# Decimal prefixes are powers of 1000 and binary ones powers of 1024 (IEC 80000-13). The micro
+# sign and the Greek letter look the same and keyboards give either.
 _UNITS: Mapping[Dimension, Mapping[str, float]] = {
-    "time": {"s": 1e3, "ms": 1.0, "us": 1e-3, "µs": 1e-3, "ns": 1e-6},
+    "time": {"s": 1e3, "ms": 1.0, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ns": 1e-6},
     "bytes": {
         "B": 1, "KB": 1e3, "kB": 1e3, "MB": 1e6, "GB": 1e9,
         "KiB": 2**10, "MiB": 2**20, "GiB": 2**30,
     },
-    "energy": {"J": 1e3, "mJ": 1.0, "uJ": 1e-3, "µJ": 1e-3},
+    "energy": {"J": 1e3, "mJ": 1.0, "uJ": 1e-3, "µJ": 1e-3, "μJ": 1e-3},
     "fraction": {"": 1.0, "%": 0.01},
 }  # fmt: skip
 _EXAMPLE: Mapping[Dimension, str] = {
@@ -141,16 +142,24 @@ def _parse(flag: str, text: str, dimension: Dimension) -> float:
         raise UsageError(f"{flag} {text!r} is not a number with a unit", expected=expected)
     unit, units = match["unit"], _UNITS[dimension]
     if unit not in units:
-        folded = {known.casefold(): known for known in units}
-        known = [u for u in units if u]
-        near = [folded[unit.casefold()]] if unit.casefold() in folded else near_names(unit, known)
+        near = _near_units(unit, units)
+        known = ", ".join(name for name in units if name)
         missing = "has no unit" if not unit else f"has the unknown unit {unit!r}"
         raise UsageError(
             f"{flag} {text!r} {missing}",
             expected=expected,
-            next_step=f"use {' or '.join(near)}" if near else f"use one of {', '.join(known)}",
+            next_step=f"use {' or '.join(near)}" if near else f"use one of {known}",
         )
     return float(match["number"]) * units[unit]
+
+
+def _near_units(unit: str, units: Iterable[str]) -> list[str]:
+    """Return the units a misspelt one may stand for; none where it measures something else."""
+    folded = {known.casefold(): known for known in units}
+    if unit.casefold() in folded:
+        return [folded[unit.casefold()]]
+    elsewhere = any(unit in others for others in _UNITS.values())
+    return [] if elsewhere else near_names(unit, filter(None, units))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +199,9 @@ def judge(condition: Condition, sections: list[Figures]) -> Verdict:
     met = figure.upper <= condition.limit
     bound = "upper bound of the prediction" if figure.standing == "predicted" else figure.standing
     relation = "within" if met else "above"
-    reason = f"{format_figure(condition.figure, figure.upper)} ({bound}) is {relation} the limit of "
+    reason = (
+        f"{format_figure(condition.figure, figure.upper)} ({bound}) is {relation} the limit of "
+    )
     reason += format_figure(condition.figure, condition.limit)
     return Verdict(condition=condition, met=met, figure=figure, reason=reason)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import cache
+import math
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,19 +14,24 @@ from edgesdk.errors import ArtifactError, EdgeSDKError, near_names
 T = TypeVar("T")
 
 
-@cache
+_adapters: dict[Any, TypeAdapter[Any]] = {}
+
+
 def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+    """Return pydantic's adapter for a class, built once: building takes milliseconds."""
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    return _adapters[kind]
 
 
-def to_builtins(value: Any, kind: Any = None) -> Any:
+def to_builtins(value: Any) -> Any:
     """Return the value as JSON-ready dicts, lists, strings and numbers."""
-    return _adapter(kind or type(value)).dump_python(value, mode="json")
+    return _adapter(type(value)).dump_python(value, mode="json")
 
 
 def to_json(value: Any) -> str:
     """Return the value as indented JSON with a final newline; equal values give equal text."""
-    return json.dumps(to_builtins(value), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(to_builtins(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def from_builtins(
@@ -43,7 +48,8 @@ def from_builtins(
             next_step="upgrade edgesdk",
         )
     try:
-        parsed: T = _adapter(kind).validate_python(data)
+        # Strict, and as JSON: "4" is no number, 1 is no boolean, and a list may become a tuple.
+        parsed: T = _adapter(kind).validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as problem:
         raise error(f"{what} is malformed: {describe(problem, kind)}") from None
     return parsed
@@ -52,12 +58,21 @@ def from_builtins(
 def read_json(kind: type[T], path: Path, *, error: type[EdgeSDKError] = ArtifactError) -> T:
     """Return the document at ``path`` as a ``kind``; raises ``error`` for anything else."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text, parse_constant=_finite, parse_float=_finite)
     except FileNotFoundError:
         raise error(f"{path} does not exist") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         raise error(f"{path} cannot be read as JSON: {problem}") from None
     return from_builtins(kind, data, what=path.name, error=error)
+
+
+def _finite(text: str) -> float:
+    """Return the number; ``ValueError`` for NaN and infinity, which JSON does not have."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a finite number")
+    return number
 
 
 def describe(problem: ValidationError, kind: Any) -> str:

@@ -31,12 +31,16 @@ class EdgeSDKError(Exception):
         super().__init__(self._message())
 
     def _message(self) -> str:
-        parts = [self.found.rstrip(".") + "."]
+        parts = [_sentence(self.found)]
         if self.expected:
-            parts.append(f"Expected: {self.expected.rstrip('.')}.")
+            parts.append(f"Expected: {_sentence(self.expected)}")
         if self.next_step:
-            parts.append(f"Next: {self.next_step.rstrip('.')}.")
+            parts.append(f"Next: {_sentence(self.next_step)}")
         return " ".join(parts)
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(("?", "!")) else text.rstrip(".") + "."
 
 
 class UsageError(EdgeSDKError):

@@ -31,7 +31,7 @@ Arrays = list[NDArray[np.generic]]
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """One distribution a target needs: the version found (None: missing) and the one it was proven with."""
+    """A distribution a target needs: the version found (None: missing) and the proven one."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -124,9 +124,7 @@ class Target(Protocol):
     def operators(self, folder: Path, emission: Emission) -> tuple[OpCount, ...]:
         """Re-open the file and count its operators by type, executor and weight bytes."""
 
-    def checks(
-        self, folder: Path, emission: Emission, model: CompressedModel
-    ) -> tuple[Check, ...]:
+    def checks(self, folder: Path, emission: Emission, model: CompressedModel) -> tuple[Check, ...]:
         """Re-open the file and return what reading it proves or disproves: that the precision
         is the one asked for, that weights decode to the model's, that inputs are as stated."""
 

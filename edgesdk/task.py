@@ -23,7 +23,9 @@ class Predict(Protocol):
     the compressed model and the artifact on its real runtime all come in this form.
     """
 
-    def __call__(self, *inputs: Tensor) -> Tensor | Tensors: ...
+    def __call__(self, *inputs: Tensor) -> Tensor | Tensors:
+        """Return the outputs for a batch of inputs."""
+        ...
 
 
 Evaluate = Callable[[Predict, Split], float]
@@ -33,7 +35,7 @@ sample with each other nor with calibration and training data."""
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One training batch: inputs ``[N, ...]`` each, and targets ``[N, ...]`` where there are any."""
+    """One training batch: inputs ``[N, ...]`` each, and targets ``[N, ...]`` if there are any."""
 
     inputs: Tensors
     targets: Tensor | None = None

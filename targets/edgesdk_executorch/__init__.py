@@ -1,1 +1,5 @@
-"""placeholder"""
+"""ExecuTorch: PyTorch's own runtime for phones and boards; emits ``model.pte`` for XNNPACK."""
+
+from edgesdk_executorch.target import TARGET
+
+__all__ = ["TARGET"]

@@ -1,0 +1,5 @@
+"""Run ``python -m edgesdk``."""
+
+from edgesdk.cli import main
+
+main()

@@ -1,0 +1,137 @@
+"""``edgesdk compile`` and ``edgesdk plan``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from edgesdk.cli.app import app, command, progress
+from edgesdk.cli.console import Answer
+from edgesdk.cli.options import (
+    AcceleratorOption,
+    DeviceOption,
+    DownloadOption,
+    DropOption,
+    EnergyOption,
+    LatencyOption,
+    MemoryOption,
+    SizeOption,
+    TargetOption,
+    TaskArgument,
+)
+
+if TYPE_CHECKING:
+    from edgesdk.result import CompileResult
+
+
+@command(app, "compile")
+def compile_command(
+    *, task: TaskArgument, device: DeviceOption,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The artifact folder to write.")],
+    target: TargetOption = None, latency: LatencyOption = None, memory: MemoryOption = None,
+    size: SizeOption = None, download: DownloadOption = None, energy: EnergyOption = None,
+    max_drop: DropOption = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="Replay this plan instead of searching for one.")
+    ] = None,
+    accelerator: AcceleratorOption = "auto",
+) -> Answer:  # fmt: skip
+    """Make an artifact that keeps the budget on the device, prove it, or say why none can.
+
+    All conditions hold together. Exit code 3 means that nothing fits: the message names the limit
+    that binds and the plan that comes nearest, and nothing is written.
+
+    Example: edgesdk compile demo:digits --device host --size 30% --max-drop 2% -o out
+    """
+    from edgesdk.budget import Budget
+    from edgesdk.document import read_json
+    from edgesdk.errors import UsageError
+    from edgesdk.pipeline import compile_task
+    from edgesdk.plan import Plan
+
+    budget = Budget.parse(
+        latency=latency, memory=memory, size=size,
+        download=download, energy=energy, max_drop=max_drop,
+    )  # fmt: skip
+    result = compile_task(
+        task,
+        device=device,
+        target=target,
+        budget=budget,
+        plan=read_json(Plan, plan, error=UsageError) if plan else None,
+        accelerator=accelerator,
+        out=out,
+        progress=progress.get(),
+    )
+    return Answer(data=result.to_json(), show=lambda console: show_result(result, console))
+
+
+@command(app, "plan")
+def plan_command(
+    *, task: TaskArgument, device: DeviceOption, target: TargetOption = None,
+    latency: LatencyOption = None, memory: MemoryOption = None, size: SizeOption = None,
+    download: DownloadOption = None, energy: EnergyOption = None, max_drop: DropOption = None,
+    accelerator: AcceleratorOption = "auto",
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Write the plan there, for compile --plan.")
+    ] = None,
+) -> Answer:  # fmt: skip
+    """Decide what to do for a budget and explain it; nothing is trained or emitted.
+
+    Everything is judged by predictions; compile also measures, corrects and may decide otherwise.
+
+    Example: edgesdk plan demo:digits --device nucleo_h7a3zi_q --memory 32KB -o plan.json
+    """
+    from edgesdk.budget import Budget
+    from edgesdk.document import to_json
+    from edgesdk.output import check_output, write_file
+    from edgesdk.pipeline import plan_task
+
+    budget = Budget.parse(
+        latency=latency, memory=memory, size=size,
+        download=download, energy=energy, max_drop=max_drop,
+    )  # fmt: skip
+    destination = check_output(out) if out else None
+    result = plan_task(
+        task,
+        device=device,
+        target=target,
+        budget=budget,
+        accelerator=accelerator,
+        progress=progress.get(),
+    )
+    if destination is not None:
+        write_file(destination, to_json(result.plan))
+    return Answer(data=result.to_json(), show=lambda console: show_result(result, console))
+
+
+def show_result(result: CompileResult, console: Console) -> None:
+    """Show a result to a person: verdicts, figures, reasons and where the artifact lies."""
+    from edgesdk.budget import format_figure
+    from edgesdk.report.text import show_figure
+
+    where = f" → {result.artifact}" if result.artifact else ""
+    console.print(f"[bold]{result.plan.option}[/] for {result.device} ({result.target}){where}")
+    if result.verdicts:
+        table = Table("condition", "limit", "judged by", "standing", "met", title="Budget")
+        for verdict in result.verdicts:
+            name = verdict.condition.figure
+            table.add_row(
+                f"{name} ({verdict.condition.asked_by})",
+                format_figure(name, verdict.condition.limit),
+                show_figure(name, verdict.figure),
+                verdict.figure.standing if verdict.figure else "unknown",
+                "yes" if verdict.met else "not yet" if result.artifact is None else "no",
+            )
+        console.print(table)
+    figures = Table("figure", "baseline", "predicted", "verified", "measured", title="Figures")
+    sections = (result.baseline, result.predicted, result.verified, result.measured)
+    for name in dict.fromkeys(name for section in sections for name in section):
+        figures.add_row(name, *(show_figure(name, section.get(name)) for section in sections))
+    console.print(figures)
+    for reason in result.plan.reasons:
+        console.print(f"- {reason}", markup=False, highlight=False)

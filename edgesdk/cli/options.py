@@ -1,0 +1,49 @@
+"""Options that several commands share, each with the help that teaches it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+TaskArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="TASK",
+        help="What to compile: demo:NAME, path/to/file.py:function or package.module:function; "
+        "the function takes nothing and returns an edgesdk.Task.",
+    ),
+]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="The device; 'edgesdk devices list' names them.")
+]
+TargetOption = Annotated[
+    str | None,
+    typer.Option("--target", help="executorch, coreml or tflite; default: the device's own."),
+]
+LatencyOption = Annotated[
+    str | None,
+    typer.Option("--latency", help="Median inference, as 8ms, or 25% of the float baseline."),
+]
+MemoryOption = Annotated[
+    str | None, typer.Option("--memory", help="Peak RAM, as 4MB, 512KiB or 50%.")
+]
+SizeOption = Annotated[
+    str | None, typer.Option("--size", help="Bytes of the runtime's files, as 150KB or 30%.")
+]
+DownloadOption = Annotated[
+    str | None, typer.Option("--download", help="The same files once compressed, as 100KB or 25%.")
+]
+EnergyOption = Annotated[
+    str | None, typer.Option("--energy", help="Energy per inference, as 3mJ or 50%.")
+]
+DropOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-drop",
+        help="Most that the metric may lose, in its own range: 1% and 0.01 are both one point.",
+    ),
+]
+AcceleratorOption = Annotated[
+    str, typer.Option("--accelerator", help="Where training runs: auto, cpu, cuda or mps.")
+]

@@ -1,0 +1,53 @@
+"""``edgesdk verify``: check a finished artifact again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from edgesdk.cli.app import app, command, progress
+from edgesdk.cli.console import Answer
+
+if TYPE_CHECKING:
+    from edgesdk.verification import Verification
+
+
+@command(app, "verify")
+def verify_command(
+    artifact: Annotated[Path, typer.Argument(metavar="OUT", help="The artifact folder.")],
+    task: Annotated[
+        str | None, typer.Option("--task", help="Also score it on this task's test data.")
+    ] = None,
+) -> Answer:
+    """Check hashes, load the artifact on its runtime, replay its golden vectors, score it.
+
+    Exit code 8: damaged or tampered with; 4: it no longer computes what was sealed.
+
+    Example: edgesdk verify out --task demo:digits
+    """
+    from edgesdk.task_source import load_task
+    from edgesdk.verification import verify_artifact
+
+    loaded = load_task(task) if task else None
+    progress.get().step("Verifying the artifact")
+    result = verify_artifact(artifact, loaded)
+    return Answer(
+        data=result.to_json(),
+        show=lambda console: _show(result, console),
+        exit_code=4 if result.status == "failed" else 0,
+    )
+
+
+def _show(result: Verification, console: Console) -> None:
+    for check in result.checks:
+        mark = "[green]passed[/]" if check.passed else "[red]FAILED[/]"
+        console.print(f"{mark} {check.name}: {check.detail}")
+    if result.status == "not verified":
+        console.print(
+            "not verified: nothing on this machine runs this artifact; its bytes are whole"
+        )
+    else:
+        console.print(f"{result.status} on {result.runtime}")

@@ -1,0 +1,133 @@
+"""Which layers lose channels together: Torch-Pruning's dependency graph behind a narrow door.
+
+The graph (Fang et al. 2023, "DepGraph: Towards Any Structural Pruning") follows autograd's record
+of one forward pass. It treats what it does not know as elementwise and never complains, so
+nothing here is believed before ``removal`` has compared outputs.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch_pruning
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from edgesdk.compress.channel_slices import Member, Side
+from edgesdk.errors import EdgeSDKError, UnsupportedModel
+from edgesdk.task import Tensors, output_tensors
+from edgesdk.user_code import user_code
+
+OUTPUT = "the model's outputs"
+
+
+class Dependencies:
+    """The dependency graph of a model, which it prunes in place: give it a copy.
+
+    Parameters must be trainable and the model in eval mode (``prunable_copy`` sees to both).
+    """
+
+    def __init__(self, model: nn.Module, example_inputs: Tensors) -> None:
+        self.model = model
+        self._names: dict[int, str] = {id(layer): name for name, layer in model.named_modules()}
+        self._names |= {id(parameter): name for name, parameter in model.named_parameters()}
+        self._graph: Any = torch_pruning.DependencyGraph()
+        with torch.enable_grad(), _engine("the dependency graph cannot be built"):
+            self._graph.build_dependency(
+                model, example_inputs, forward_fn=_marked_outputs, verbose=False
+            )
+
+    def roots(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield the layers whose output channels could be pruned, in the model's own order."""
+        for name, layer in self.model.named_modules():
+            if layer in self._graph.module2node and isinstance(layer, _ConvNd | nn.Linear):
+                yield name, layer
+
+    def members(self, layer: str, channels: Sequence[int], width: int) -> list[Member]:
+        """Return every layer that loses channels when ``layer`` loses those output channels.
+
+        One named ``OUTPUT`` stands for the model's outputs. Layers of a type that
+        has no name in the model (functional operators) are left out.
+        """
+        found = []
+        for item in self._group(layer, channels):
+            node = item.dep.target
+            is_output = node.type == torch_pruning.ops.OPTYPE.OUTPUT
+            name = OUTPUT if is_output else self._names.get(id(node.module))
+            if name is None:
+                continue
+            out = self._graph.is_out_channel_pruning_fn(item.dep.handler)
+            side: Side = "out" if out else "in"
+            indices: list[list[int]] = [[] for _ in range(width)]
+            for index, root in zip(item.idxs, item.root_idxs, strict=True):
+                indices[root].append(index)
+            found.append(
+                Member(
+                    layer=name,
+                    side=side,
+                    indices=tuple(tuple(sorted(group)) for group in indices),
+                    dim=node.pruning_dim if isinstance(node.module, nn.Parameter) else 0,
+                )
+            )
+        return found
+
+    def remove(self, layer: str, channels: Sequence[int]) -> None:
+        """Remove those output channels of ``layer`` and whatever goes with them, in place."""
+        group = self._group(layer, channels)
+        with _engine(f"channels of layer {layer!r} cannot be removed"):
+            group.prune(record_history=False)
+
+    def _group(self, layer: str, channels: Sequence[int]) -> Any:
+        module = self.model.get_submodule(layer)
+        with _engine(f"the layers coupled to {layer!r} cannot be found"):
+            function = self._graph.get_pruner_of_module(module).prune_out_channels
+            return self._graph.get_pruning_group(module, function, list(channels))
+
+
+@contextmanager
+def _engine(what: str) -> Iterator[None]:
+    """Turn what Torch-Pruning raises (assertions, failed look-ups) into ``UnsupportedModel``."""
+    try:
+        yield
+    except EdgeSDKError:
+        raise
+    except Exception as problem:
+        raise UnsupportedModel(
+            f"{what}: Torch-Pruning raised {type(problem).__name__}: {problem}",
+            next_step="leave these layers whole",
+        ) from problem
+
+
+def prunable_copy(model: nn.Module) -> nn.Module:
+    """Return a copy on the CPU, in eval mode, whose weights are all trainable.
+
+    Raises ``UnsupportedModel`` for a module that cannot be copied.
+    """
+    try:
+        copied = copy.deepcopy(model).cpu().eval()
+    except Exception as problem:
+        raise UnsupportedModel(
+            f"the model cannot be copied: {type(problem).__name__}: {problem}",
+            next_step="keep no tensors with a gradient history as attributes of a module",
+        ) from problem
+    for parameter in copied.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    return copied
+
+
+def _marked_outputs(model: nn.Module, example_inputs: Tensors) -> list[Tensor]:
+    """Run the model; an operator behind each output gives it a node of its own in the graph."""
+    with user_code("the model on its example inputs"):
+        outputs = output_tensors(model(*example_inputs))
+    marked = [output * 1 for output in outputs if output.requires_grad]
+    if not marked:
+        raise UnsupportedModel(
+            "no output of the model has a gradient with respect to its weights",
+            expected="a floating-point output computed outside of torch.no_grad",
+            next_step="move torch.no_grad() and detach() out of forward",
+        )
+    return marked

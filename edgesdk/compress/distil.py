@@ -1,0 +1,234 @@
+"""Recovery: training what pruning left, with the original network as its teacher."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from edgesdk.compress.accelerator import seeded
+from edgesdk.compress.distil_loss import check_features, tapped
+from edgesdk.compress.training import (
+    OnEpoch,
+    Run,
+    count_training,
+    make_optimizer,
+    resume,
+    run_epoch,
+    score_given,
+    state_of,
+)
+from edgesdk.compress.training_state import Progress, save_checkpoint, set_weights, weights_of
+from edgesdk.document import to_json
+from edgesdk.errors import TaskError, UsageError
+from edgesdk.plan import Distil, Finetune
+from edgesdk.target import installed_version
+from edgesdk.task import Task
+from edgesdk.task_source import example_outputs, task_key, weights_sha256
+from edgesdk.user_code import user_code
+
+_SAMPLE_VISITS = 60_000
+
+
+def default_distil(task: Task) -> Distil:
+    """Return the recovery for a task: many epochs over little data, few over much.
+
+    Epochs are chosen for about 60,000 sample visits, at least 3 and at most 60, because what a
+    pruned network needs is a number of gradient steps, not of passes. Counts the samples by one
+    pass over ``training()``. Most weight is on the soft targets, as Hinton et al. (2015, section
+    2) found best. Batch norm makes a network indifferent to the scale of its weights, so it takes
+    large steps (van Laarhoven, "L2 Regularization versus Batch and Weight Normalization", 2017);
+    layer norm in a residual stream does not, and its networks get a smaller learning rate.
+    """
+    with seeded(torch.device("cpu"), task.seed):
+        _, samples = count_training(task)
+    epochs = min(60, max(3, round(_SAMPLE_VISITS / samples)))
+    has_layer_norm = any(isinstance(m, nn.LayerNorm | nn.RMSNorm) for m in task.model.modules())
+    return Distil(
+        epochs=epochs,
+        learning_rate=1e-4 if has_layer_norm else 3e-3,
+        temperature=4.0,
+        alpha=0.9,
+        patience=max(3, epochs // 2),
+    )
+
+
+def recover(
+    student: nn.Module,
+    teacher: nn.Module,
+    task: Task,
+    step: Distil | Finetune,
+    *,
+    device: torch.device,
+    seed: int,
+    on_epoch: OnEpoch | None = None,
+    checkpoint: Path | None = None,
+) -> nn.Module:
+    """Return the student recovered as the step says: by ``distil`` or the task's ``finetune``.
+
+    The module is new, on the CPU and in eval mode; ``student`` and ``teacher`` stay as they are.
+    """
+    if isinstance(step, Finetune):
+        return finetune(student, teacher, task, device=device, seed=seed)
+    return distil(
+        student,
+        teacher,
+        task,
+        step,
+        device=device,
+        seed=seed,
+        on_epoch=on_epoch,
+        checkpoint=checkpoint,
+    )
+
+
+def distil(
+    student: nn.Module,
+    teacher: nn.Module,
+    task: Task,
+    step: Distil,
+    *,
+    device: torch.device,
+    seed: int,
+    on_epoch: OnEpoch | None = None,
+    checkpoint: Path | None = None,
+) -> nn.Module:
+    """Return a copy of the student trained against the teacher, on the CPU and in eval mode.
+
+    Minimises ``distillation_loss`` with AdamW and clipped gradients; the learning rate rises
+    over the first 5 % of the steps and follows a half cosine to zero. The weights returned are
+    those of the best epoch by ``evaluate(predict, "validation")``, or by training loss where the
+    task has no ``evaluate``; ties go to the later epoch, and the student as given counts as epoch
+    0 where it can be scored. Training stops early after ``patience`` epochs without a better one.
+    An epoch in which the loss stops being finite is undone and repeated at half the learning
+    rate, four times in a run at most; then training stops with what it has and says so.
+
+    Every epoch is seeded by ``seed`` and its number. With ``checkpoint`` (a file) the state is
+    saved after each, so a run that was killed and is started again ends in the weights it would
+    have had. ``training()`` may shuffle with torch's, NumPy's or Python's global generator; with
+    a generator of its own that lives from epoch to epoch, resumed runs differ.
+
+    Raises ``TaskError`` for training data, a loss or a metric that raise or return the wrong
+    thing, ``UsageError`` for a step that cannot be (see also ``check_features``), and
+    ``OutputError`` when the checkpoint cannot be written.
+    """
+    _check_step(step)
+    run = _start(student, teacher, task, step, device=device, seed=seed)
+    note = resume(run, checkpoint)
+    with ExitStack() as stack:
+        if step.feature_layers:
+            examples = tuple(example.to(device) for example in task.example_inputs)
+            check_features(run.student, run.teacher, step.feature_layers, examples)
+            taps = [tapped(model, step.feature_layers) for model in (run.student, run.teacher)]
+            run.features = (stack.enter_context(taps[0]), stack.enter_context(taps[1]))
+        if run.progress.epoch == 0:
+            given = score_given(run)
+            if on_epoch is not None and given is not None:
+                on_epoch(given)
+        while not run.progress.stopped:
+            report = run_epoch(run)
+            if checkpoint is not None:
+                save_checkpoint(checkpoint, state_of(run))
+            if on_epoch is not None:
+                on_epoch(replace(report, note="; ".join(filter(None, (note, report.note)))))
+            note = ""
+    set_weights(run.student, run.best)
+    run.optimizer.zero_grad(set_to_none=True)
+    return run.student.cpu().eval()
+
+
+def _check_step(step: Distil) -> None:
+    wrong = {
+        "epochs": step.epochs < 1,
+        "learning_rate": not 0 < step.learning_rate < math.inf,
+        "temperature": not 0 < step.temperature < math.inf,
+        "alpha": not 0 <= step.alpha <= 1,
+        "patience": step.patience < 1,
+        "feature_weight": not 0 <= step.feature_weight < math.inf,
+    }
+    found = [f"{name}={getattr(step, name)}" for name, is_wrong in wrong.items() if is_wrong]
+    if found:
+        raise UsageError(
+            f"a distil step cannot have {', '.join(found)}",
+            expected="finite numbers above zero, and alpha from 0 to 1",
+        )
+    if bool(step.feature_layers) != (step.feature_weight > 0):
+        raise UsageError(
+            f"a distil step has feature_weight={step.feature_weight} for the layers "
+            f"{list(step.feature_layers)}",
+            expected="feature_layers with a feature_weight above zero, or neither",
+        )
+
+
+def _start(
+    student: nn.Module,
+    teacher: nn.Module,
+    task: Task,
+    step: Distil,
+    *,
+    device: torch.device,
+    seed: int,
+) -> Run:
+    parts = (
+        *(weights_sha256(model) for model in (student, teacher)),
+        task_key(task),
+        to_json(step),
+        str(seed),
+        device.type,
+        torch.__version__,
+        str(installed_version("edgesdk")),
+    )
+    identity = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    pupil = copy.deepcopy(student).to(device).eval()
+    return Run(
+        task=task,
+        step=step,
+        device=device,
+        seed=seed,
+        student=pupil,
+        teacher=copy.deepcopy(teacher).to(device).eval().requires_grad_(False),
+        optimizer=make_optimizer(pupil, task.name),
+        progress=Progress(run=identity, batches=0),
+        best=weights_of(pupil),
+    )
+
+
+def finetune(
+    student: nn.Module, teacher: nn.Module, task: Task, *, device: torch.device, seed: int
+) -> nn.Module:
+    """Return what the task's own ``finetune(student, teacher)`` makes of copies on the device.
+
+    The module is on the CPU and in eval mode. Raises ``TaskError`` when the task has no
+    ``finetune``, when it raises, or when it returns anything but a module with finite weights
+    and outputs of the student's shapes.
+    """
+    if task.finetune is None:
+        raise TaskError(
+            f"the plan recovers with finetune, and task {task.name!r} has none",
+            next_step="give the Task finetune=..., or plan again",
+        )
+    what = f"task {task.name!r}: finetune(student, teacher)"
+    pupil, guide = (copy.deepcopy(model).to(device) for model in (student, teacher))
+    with seeded(device, seed), user_code(what):
+        returned: object = task.finetune(pupil, guide)
+    if not isinstance(returned, nn.Module):
+        raise TaskError(f"{what} returned a {type(returned).__name__}", expected="a torch module")
+    found = replace(task, model=returned.cpu().eval())  # a Task checks that weights are finite
+    expected = _shapes(replace(task, model=student))
+    if _shapes(found) != expected:
+        raise TaskError(
+            f"{what} returned a module with outputs of the shapes {_shapes(found)}",
+            expected=f"{expected}, as before",
+        )
+    found.model.zero_grad(set_to_none=True)
+    return found.model
+
+
+def _shapes(task: Task) -> list[list[int]]:
+    return [list(output.shape) for output in example_outputs(task)]

@@ -1,0 +1,185 @@
+"""Structured pruning: whole channels go, and a plain smaller module of the same class stays.
+
+``find_groups`` says which channels go together, ``select_channels`` (in ``selection``) which of
+them to remove, and ``prune`` removes them. The choice is recorded as ``PrunedGroup``s: the same
+ones on the same weights give the same module, bit for bit. No function here changes the model
+it is given.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from edgesdk.compress.channel_groups import ChannelGroup, Refusal, candidate_groups, describe_group
+from edgesdk.compress.channel_slices import width
+from edgesdk.compress.dependency import Dependencies, prunable_copy
+from edgesdk.compress.removal import Removal, remove_channels
+from edgesdk.compress.selection import select_channels
+from edgesdk.errors import UnsupportedModel, UsageError, near_names
+from edgesdk.plan import PrunedGroup
+from edgesdk.task import Tensors
+
+__all__ = [
+    "ChannelGroup",
+    "ChannelSurvey",
+    "find_groups",
+    "prune",
+    "select_channels",
+    "survey_channels",
+]
+
+_ANOTHER_MODEL = "the model that the channels were chosen for"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelSurvey:
+    """The channels of a model that can be pruned, and for every other layer the reason why not."""
+
+    groups: tuple[ChannelGroup, ...]
+    refused: Mapping[str, str]
+
+
+def find_groups(model: nn.Module, example_inputs: Tensors) -> tuple[ChannelGroup, ...]:
+    """Return the groups of channels that can be pruned, in the model's order; maybe none.
+
+    ``survey_channels`` tells more: the reasons for the layers that are missing here.
+    """
+    return survey_channels(model, example_inputs).groups
+
+
+def survey_channels(model: nn.Module, example_inputs: Tensors) -> ChannelSurvey:
+    """Return the groups that can be pruned, and why the other layers' channels cannot.
+
+    A group counts as prunable once half of its channels were removed on trial (together with
+    half of every other group's) and the rest of the network went on computing what it did.
+
+    Raises ``UnsupportedModel`` for a model that cannot be copied or that autograd cannot follow,
+    ``TaskError`` for one that fails on the example inputs.
+    """
+    original = prunable_copy(model)
+    inputs = tuple(example.cpu() for example in example_inputs)
+    candidates, refused = candidate_groups(Dependencies(prunable_copy(model), inputs))
+    groups = _proven(original, inputs, [], candidates, refused)
+    return ChannelSurvey(groups=tuple(groups), refused=refused)
+
+
+def prune(model: nn.Module, example_inputs: Tensors, groups: Sequence[PrunedGroup]) -> nn.Module:
+    """Return a copy of the model, on the CPU, without those channels; a plain smaller module.
+
+    Parameters and buffers keep their names, training mode and ``requires_grad``. Without groups
+    it is a plain copy. The copy is proven to compute what the model does once nothing reads the
+    removed channels (see ``removal``).
+
+    Raises ``UsageError`` for groups that were not chosen for this model (unknown layer, other
+    width, indices out of range, channels that cannot go alone) and ``UnsupportedModel`` where a
+    layer's channels cannot be pruned at all.
+    """
+    for group in groups:
+        _check_request(model, group)
+    inputs = tuple(example.cpu() for example in example_inputs)
+    pruned = prunable_copy(model)
+    if groups:
+        dependencies = Dependencies(pruned, inputs)
+        removal = _removal(dependencies, groups)
+        pruned = remove_channels(prunable_copy(model), dependencies, inputs, removal)
+    for name, module in model.named_modules():
+        pruned.get_submodule(name).training = module.training
+    for name, parameter in model.named_parameters():
+        pruned.get_parameter(name).requires_grad_(parameter.requires_grad)
+    return pruned
+
+
+def _proven(
+    original: nn.Module,
+    inputs: Tensors,
+    proven: list[ChannelGroup],
+    candidates: list[ChannelGroup],
+    refused: dict[str, str],
+) -> list[ChannelGroup]:
+    """Return ``proven`` and those candidates that pass the trial with it; the others go to
+    ``refused``. Candidates that fail together are tried in halves."""
+    if not candidates:
+        return proven
+    together = [*proven, *candidates]
+    try:
+        dependencies = Dependencies(prunable_copy(original), inputs)
+        remove_channels(original, dependencies, inputs, [(g, _half(g)) for g in together])
+    except UnsupportedModel as problem:
+        if len(candidates) == 1:
+            refused[candidates[0].layer] = problem.found
+            return proven
+        middle = len(candidates) // 2
+        proven = _proven(original, inputs, proven, candidates[:middle], refused)
+        return _proven(original, inputs, proven, candidates[middle:], refused)
+    return together
+
+
+def _half(group: ChannelGroup) -> list[int]:
+    """Return about half of a group's channels, scattered: a run of neighbours could hide errors."""
+    units = random.Random(group.layer).sample(group.units, len(group.units) // 2)  # noqa: S311
+    return sorted(channel for unit in units for channel in unit)
+
+
+def _check_request(model: nn.Module, group: PrunedGroup) -> None:
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, _ConvNd | nn.Linear)}
+    layer = layers.get(group.layer)
+    if layer is None:
+        near = near_names(group.layer, layers)
+        raise UsageError(
+            f"the model has no convolution or linear layer {group.layer!r} to prune",
+            expected=_ANOTHER_MODEL,
+            next_step=f"did you mean {' or '.join(near)}?" if near else "make a new plan",
+        )
+    channels = width(layer, "out")
+    if channels != group.width_before:
+        raise UsageError(
+            f"layer {group.layer!r} has {channels} output channels, and the channels to remove "
+            f"were chosen from {group.width_before}",
+            expected=_ANOTHER_MODEL,
+            next_step="prune the original model, or make a new plan",
+        )
+    removed = set(group.removed)
+    if len(removed) < len(group.removed) or not removed < set(range(channels)) or not removed:
+        raise UsageError(
+            f"layer {group.layer!r} cannot lose the channels {list(group.removed)}",
+            expected=f"different indices from 0 to {channels - 1}, at least one and not all",
+        )
+
+
+def _removal(dependencies: Dependencies, groups: Sequence[PrunedGroup]) -> Removal:
+    """Return the full groups with the channels to remove; raises where they do not fit."""
+    removal: list[tuple[ChannelGroup, Sequence[int]]] = []
+    taken: dict[tuple[str, int], str] = {}
+    for request in groups:
+        try:
+            group = describe_group(dependencies, request.layer)
+        except Refusal as reason:
+            raise UnsupportedModel(
+                f"the output channels of layer {request.layer!r} cannot be pruned: {reason}",
+                next_step="leave this layer whole",
+            ) from None
+        removed = set(request.removed)
+        torn = next(
+            (unit for unit in group.units if 0 < len(removed.intersection(unit)) < len(unit)), None
+        )
+        if torn:
+            raise UsageError(
+                f"the channels {list(torn)} of layer {request.layer!r} only go together",
+                expected=f"all or none of them among the removed {list(request.removed)}",
+            )
+        for member in group.members:
+            for channel in member.matching(request.removed) if member.side == "out" else ():
+                other = taken.setdefault((member.layer, channel), request.layer)
+                if other != request.layer:
+                    raise UsageError(
+                        f"layers {other!r} and {request.layer!r} are coupled, and both are to "
+                        f"remove channel {channel} of layer {member.layer!r}",
+                        expected="one group for channels that go together",
+                    )
+        removal.append((group, request.removed))
+    return removal

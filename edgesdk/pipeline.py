@@ -1,0 +1,134 @@
+"""The main job: from a task, a device and a budget to a proven artifact, or a firm refusal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NoReturn
+
+from edgesdk.budget import Budget
+from edgesdk.cache import Cache, default_root
+from edgesdk.device import DeviceProfile
+from edgesdk.errors import BudgetInfeasible
+from edgesdk.output import check_output, disk_errors, writing
+from edgesdk.plan import Plan
+from edgesdk.planner.explanation import broken_verdicts, explain_verdict
+from edgesdk.progress import Progress, Silent
+from edgesdk.result import CompileResult
+from edgesdk.stages.attempt import Attempt, carry_out
+from edgesdk.stages.baseline import establish_baseline, predict_baseline, with_accuracy
+from edgesdk.stages.feedback import decide_only, find_attempt
+from edgesdk.stages.learning import learn_graph, learn_sensitivity
+from edgesdk.stages.planning import check_replay
+from edgesdk.stages.request import Request, resolve
+from edgesdk.stages.sealing import seal
+from edgesdk.task import Task
+from edgesdk.task_source import load_task
+
+
+def compile_task(
+    task: Task | str, *, device: str | DeviceProfile, out: str | Path, target: str | None = None,
+    budget: Budget | None = None, plan: Plan | None = None, accelerator: str = "auto",
+    cache: Path | None = None, progress: Progress | None = None,
+) -> CompileResult:  # fmt: skip
+    """Return the result of compiling a task for a device under a budget, written to ``out``.
+
+    ``plan`` replays a plan instead of searching for one. ``cache`` is where finished steps are
+    kept (default: the user's cache folder). Raises ``BudgetInfeasible`` (its ``result`` holds the
+    nearest plan and the limit that binds) when nothing fits; ``out`` is then not written.
+    """
+    destination = check_output(Path(out))
+    root = cache or default_root()
+    with disk_errors(root):
+        request = resolve(
+            load_task(task) if isinstance(task, str) else task,
+            device=device,
+            target=target,
+            budget=budget or Budget(),
+            accelerator=accelerator,
+            cache=Cache(root),
+            progress=progress or Silent(),
+            needs_toolchain=True,
+        )
+        if plan is not None:
+            check_replay(request, plan)
+        graph = learn_graph(request)
+        baseline = establish_baseline(request, graph)
+        if plan is not None:
+            attempt = carry_out(request, plan, baseline, split="test", measure=True)
+        else:
+            attempt = find_attempt(request, learn_sensitivity(request, graph), baseline)
+        if attempt.status == "infeasible":
+            _refuse(request, attempt)
+        result = _result(request, attempt, artifact=destination)
+    with writing(destination) as folder:
+        seal(request, attempt, result, folder)
+    return result
+
+
+def plan_task(
+    task: Task | str, *, device: str | DeviceProfile, target: str | None = None,
+    budget: Budget | None = None, accelerator: str = "auto", cache: Path | None = None,
+    progress: Progress | None = None,
+) -> CompileResult:  # fmt: skip
+    """Return the decision and its reasons by prediction alone; nothing is trained or emitted.
+
+    Raises ``BudgetInfeasible`` when every option is ruled out by its predicted figures.
+    """
+    root = cache or default_root()
+    with disk_errors(root):
+        request = resolve(
+            load_task(task) if isinstance(task, str) else task,
+            device=device,
+            target=target,
+            budget=budget or Budget(),
+            accelerator=accelerator,
+            cache=Cache(root),
+            progress=progress or Silent(),
+            needs_toolchain=False,
+        )
+        graph = learn_graph(request)
+        baseline = predict_baseline(request, graph)
+        attempt = decide_only(request, learn_sensitivity(request, graph), baseline)
+    if attempt.status == "infeasible":
+        _refuse(request, attempt)
+    return _result(request, attempt, artifact=None)
+
+
+def _result(request: Request, attempt: Attempt, *, artifact: Path | None) -> CompileResult:
+    proof, emitted = attempt.proof, attempt.emitted
+    broken = broken_verdicts(attempt.verdicts)
+    executed = proof is not None
+    return CompileResult(
+        status=attempt.status,
+        device=request.device.name,
+        target=request.target.name,
+        artifact=artifact,
+        files=emitted.emission.files if emitted is not None and artifact is not None else (),
+        plan=attempt.plan,
+        baseline=with_accuracy(request, attempt.baseline) if executed else attempt.baseline,
+        predicted=attempt.predicted,
+        verified=proof.verified if proof else {},
+        measured=proof.measured if proof else {},
+        verdicts=attempt.verdicts,
+        feasibility=attempt.feasibility,
+        binding=broken[0].condition.figure if broken else None,
+        reason=attempt.reason,
+    )
+
+
+def _refuse(request: Request, attempt: Attempt) -> NoReturn:
+    """Raise ``BudgetInfeasible`` with the nearest plan and how far its limits are off."""
+    broken = broken_verdicts(attempt.verdicts)
+    raise BudgetInfeasible(
+        f"{request.task.name} on {request.device.title}: {attempt.reason}",
+        expected="; ".join(explain_verdict(verdict) for verdict in broken) or None,
+        next_step=_next_step(attempt),
+        result=_result(request, attempt, artifact=None),
+    )
+
+
+def _next_step(attempt: Attempt) -> str:
+    unreachable = [row.figure for row in attempt.feasibility if not row.reachable]
+    if unreachable:
+        return f"loosen {', '.join(unreachable)}, or bring a smaller model"
+    return "loosen the limit that binds; each can be met alone, not all together"

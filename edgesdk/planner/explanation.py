@@ -1,0 +1,154 @@
+"""Turn a decision into a plan that explains itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from edgesdk.budget import Verdict, format_figure
+from edgesdk.device import DeviceProfile, Runtime
+from edgesdk.figure import Figures
+from edgesdk.plan import Distil, Finetune, Plan, Prune, Quantize, Rejected, Step
+from edgesdk.planner.search import Assessment, Decision
+from edgesdk.planner.sensitivity import Sensitivity
+from edgesdk.scheme import Scheme
+
+_MAXIMUM_REJECTED = 12
+
+
+def write_plan(
+    assessment: Assessment, decision: Decision, sensitivity: Sensitivity, *, task: str,
+    task_key: str, device: DeviceProfile, runtime: Runtime, recovery: Distil | Finetune | None,
+    refused: Mapping[Scheme, str], baseline: Figures, seed: int,
+) -> Plan:  # fmt: skip
+    """Return the plan that carries out ``assessment`` (the chosen one, or the nearest)."""
+    return Plan(
+        task=task,
+        task_key=task_key,
+        device=device.name,
+        target=runtime.target,
+        option=assessment.option.name,
+        scheme=assessment.option.scheme,
+        steps=_steps(assessment, sensitivity, recovery),
+        predicted=assessment.predicted,
+        baseline=baseline,
+        reasons=_reasons(
+            assessment,
+            decision,
+            sensitivity,
+            device=device,
+            runtime=runtime,
+            recovery=recovery,
+            refused=refused,
+        ),
+        rejected=_rejected(assessment, decision),
+        seed=seed,
+    )
+
+
+def _steps(
+    assessment: Assessment, sensitivity: Sensitivity, recovery: Distil | Finetune | None
+) -> tuple[Step, ...]:
+    steps: list[Step] = []
+    candidate = sensitivity.candidates[assessment.option.candidate]
+    if candidate.groups:
+        steps.append(
+            Prune(
+                ratio=candidate.ratio,
+                channel_multiple=sensitivity.channel_multiple,
+                importance=sensitivity.importance,
+                groups=candidate.groups,
+            )
+        )
+        if recovery is not None:
+            steps.append(recovery)
+    if assessment.option.scheme != "fp32":
+        steps.append(Quantize(scheme=assessment.option.scheme))
+    return tuple(steps)
+
+
+def _reasons(
+    assessment: Assessment, decision: Decision, sensitivity: Sensitivity, *,
+    device: DeviceProfile, runtime: Runtime, recovery: Distil | Finetune | None,
+    refused: Mapping[Scheme, str],
+) -> tuple[str, ...]:  # fmt: skip
+    where = f"{device.title} ({runtime.runtime} on {runtime.unit})"
+    if assessment is decision.chosen:
+        name, goal = assessment.option.name, decision.objective
+        text = f"{name} has the {goal} among the options that fit {where}."
+    else:
+        text = f"No option fits {where}; {assessment.option.name} comes nearest."
+    reasons = [text, *(f"{explain_verdict(v)}." for v in assessment.verdicts)]
+    if decision.objective == "least latency":
+        limit = _drop_limit(decision)
+        within = "" if limit is None else f" within a drop of {100 * limit:g} %"
+        reasons.append(
+            f"No limit on speed or space was given, so the fastest plan{within} is sought."
+        )
+    if sensitivity.candidates[assessment.option.candidate].groups:
+        reasons.append(_recovery_reason(recovery))
+    unit = (
+        "KL divergence in nats"
+        if sensitivity.points[0].disagreement is not None
+        else "relative squared error"
+    )
+    reasons.append(
+        f"Expected loss before recovery is {assessment.loss:.4g} ({unit} from the original's "
+        f"outputs on {sensitivity.samples} {sensitivity.inputs} inputs); channels are ranked by "
+        f"{sensitivity.importance}, widths are multiples of {sensitivity.channel_multiple}."
+    )
+    reasons.extend(f"{scheme} is not offered: {why}." for scheme, why in refused.items())
+    reasons.extend(f"Note: {note}." for note in sensitivity.notes)
+    return tuple(reasons)
+
+
+def _drop_limit(decision: Decision) -> float | None:
+    limits = [c.limit for c in decision.conditions if c.figure == "accuracy_drop"]
+    return limits[0] if limits else None
+
+
+def _recovery_reason(recovery: Distil | Finetune | None) -> str:
+    if recovery is None:
+        return "The task has no training data, so nothing recovers what pruning costs."
+    if isinstance(recovery, Finetune):
+        return "The task's own finetune() recovers what pruning costs."
+    return f"Distillation from the original recovers what pruning costs, {recovery.epochs} epochs."
+
+
+def _rejected(taken: Assessment, decision: Decision) -> tuple[Rejected, ...]:
+    """Return the options ranked best that were not taken, each with the reason."""
+    others = [item for item in decision.assessments if item is not taken][:_MAXIMUM_REJECTED]
+    return tuple(
+        Rejected(
+            option=item.option.name,
+            predicted=item.predicted,
+            reason=_rejection(item, decision),
+        )
+        for item in others
+    )
+
+
+def _rejection(item: Assessment, decision: Decision) -> str:
+    broken = broken_verdicts(item.verdicts)
+    if item.plausible or not broken:
+        return f"fits, but {decision.objective} is elsewhere"
+    return "; ".join(explain_verdict(verdict) for verdict in broken)
+
+
+def broken_verdicts(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Return the verdicts that are not met."""
+    return [verdict for verdict in verdicts if not verdict.met]
+
+
+def explain_verdict(verdict: Verdict) -> str:
+    """Return one line about a verdict: the figure, its interval, the limit and the standing."""
+    name = verdict.condition.figure
+    if verdict.figure is None:
+        return verdict.reason
+    figure = verdict.figure
+    text = f"{name} {format_figure(name, figure.value)}"
+    if figure.standing == "predicted" and figure.low is not None and figure.high is not None:
+        low, high = format_figure(name, figure.low), format_figure(name, figure.high)
+        text += f" (between {low} and {high})"
+    whose = " of the device" if verdict.condition.asked_by == "device" else ""
+    limit = format_figure(name, verdict.condition.limit)
+    return f"{text} {figure.standing}, limit{whose} {limit}"

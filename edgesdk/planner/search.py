@@ -1,0 +1,192 @@
+"""Choose the option with the least expected loss among those that meet the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import ConfigDict
+
+from edgesdk.budget import Budget, Condition, Verdict, absolute_conditions, judge
+from edgesdk.device import DeviceProfile, Runtime
+from edgesdk.errors import UsageError
+from edgesdk.figure import Figure, FigureName, Figures
+from edgesdk.planner.options import Option, option_name
+from edgesdk.planner.prediction import predict_figures
+from edgesdk.planner.sensitivity import Sensitivity
+from edgesdk.scheme import Scheme
+
+Objective = Literal["least expected loss", "least latency"]
+
+# With no condition on accuracy at all the fastest plan may lose one point of the metric.
+DEFAULT_MAX_DROP = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assessment:
+    """An option with its figures and verdicts; ``plausible`` when nothing rules it out."""
+
+    option: Option
+    loss: float
+    predicted: Mapping[FigureName, Figure]
+    verdicts: tuple[Verdict, ...]
+    plausible: bool
+
+    @property
+    def worst_excess(self) -> float:
+        """The largest ratio of a figure to its limit; infinite where a figure is missing."""
+        return max((_excess(verdict) for verdict in self.verdicts), default=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feasibility:
+    """One condition over all options: the smallest figure reachable, the original's, the limit."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    figure: FigureName
+    limit: float
+    smallest: float | None
+    smallest_option: str | None
+    original: float | None
+    reachable: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """The chosen option (None: nothing fits), all assessments, best first, and the feasibility."""
+
+    chosen: Assessment | None
+    nearest: Assessment
+    assessments: tuple[Assessment, ...]
+    conditions: tuple[Condition, ...]
+    feasibility: tuple[Feasibility, ...]
+    objective: Objective
+
+
+def decide(
+    sensitivity: Sensitivity,
+    device: DeviceProfile,
+    runtime: Runtime,
+    budget: Budget,
+    *,
+    schemes: Sequence[Scheme],
+    baseline: Figures,
+    recovers: bool,
+    provable: Collection[FigureName] = (),
+    learned: Mapping[str, Figures] | None = None,
+) -> Decision:
+    """Return the option to take, by predictions and by what was ``learned`` of options tried.
+
+    ``provable`` names the figures that compiling will measure or verify here: for those the
+    prediction's centre decides now (for accuracy its lower end, since recovery is still to come)
+    and the proof later; for all others the interval's upper end must keep the limit.
+    """
+    budget, objective = resolve_budget(budget, can_score=sensitivity.metric is not None)
+    conditions = absolute_conditions(budget, baseline, device.hard_limits(runtime.target))
+    tried = learned or {}
+    assessments = []
+    for option in all_options(sensitivity, schemes):
+        predicted = predict_figures(option, sensitivity, runtime, recovers=recovers)
+        known = tried.get(option.name, {})
+        verdicts = tuple(judge(condition, [known, predicted]) for condition in conditions)
+        assessments.append(
+            Assessment(
+                option=option,
+                loss=sensitivity.point(option.candidate, option.scheme).loss,
+                predicted=predicted,
+                verdicts=verdicts,
+                plausible=all(_plausible(verdict, provable) for verdict in verdicts),
+            )
+        )
+    ranked = tuple(sorted(assessments, key=lambda a: _rank(a, objective)))
+    return Decision(
+        chosen=next((a for a in ranked if a.plausible), None),
+        nearest=min(ranked, key=lambda a: a.worst_excess),
+        assessments=ranked,
+        conditions=conditions,
+        feasibility=tuple(_feasibility(c, ranked, provable) for c in conditions),
+        objective=objective,
+    )
+
+
+def all_options(sensitivity: Sensitivity, schemes: Sequence[Scheme]) -> list[Option]:
+    """Return every candidate in every scheme, the original in the widest scheme first."""
+    return [
+        Option(candidate=index, scheme=scheme, name=option_name(candidate, scheme))
+        for index, candidate in enumerate(sensitivity.candidates)
+        for scheme in schemes
+    ]
+
+
+def resolve_budget(budget: Budget, *, can_score: bool) -> tuple[Budget, Objective]:
+    """Return the budget to plan for, and what to minimise under it.
+
+    Without any limit on speed or space, least loss would always mean "change nothing": the
+    fastest plan within the drop is meant. Raises ``UsageError`` for a drop nobody can measure.
+    """
+    if budget.max_drop is not None and not can_score:
+        raise UsageError(
+            "a limit on the accuracy drop was asked of a task without evaluate()",
+            next_step="give the Task an evaluate(predict, split) function, or drop --max-drop",
+        )
+    limits = (budget.latency_ms, budget.memory_bytes, budget.size_bytes)
+    if any(limit is not None for limit in (*limits, budget.download_bytes, budget.energy_mj)):
+        return budget, "least expected loss"
+    if budget.max_drop is None and can_score:
+        return Budget(max_drop=DEFAULT_MAX_DROP), "least latency"
+    return budget, "least latency" if can_score else "least expected loss"
+
+
+def _rank(assessment: Assessment, objective: Objective) -> tuple[float, float, str]:
+    latency = assessment.predicted["latency_ms"].value
+    if objective == "least latency":
+        return latency, assessment.loss, assessment.option.name
+    return assessment.loss, latency, assessment.option.name
+
+
+def _plausible(verdict: Verdict, provable: Collection[FigureName]) -> bool:
+    figure = verdict.figure
+    if figure is None or figure.standing != "predicted":
+        return verdict.met
+    if verdict.condition.figure not in provable:
+        return verdict.met
+    optimistic = figure.low if verdict.condition.figure == "accuracy_drop" else figure.value
+    return optimistic is not None and optimistic <= verdict.condition.limit
+
+
+def _excess(verdict: Verdict) -> float:
+    if verdict.figure is None:
+        return float("inf")
+    limit = verdict.condition.limit
+    if verdict.condition.figure == "accuracy_drop":
+        # A drop may be zero or negative, so its excess is counted in points above the limit.
+        return 1.0 + max(0.0, verdict.figure.upper - limit)
+    return verdict.figure.upper / limit
+
+
+def _feasibility(
+    condition: Condition, assessments: Sequence[Assessment], provable: Collection[FigureName]
+) -> Feasibility:
+    values = [
+        (verdict.figure.upper, assessment.option.name)
+        for assessment in assessments
+        for verdict in assessment.verdicts
+        if verdict.condition == condition and verdict.figure is not None
+    ]
+    original = next(a for a in assessments if a.option.candidate == 0)
+    smallest = min(values, default=(None, None))
+    first = next((v for v in original.verdicts if v.condition == condition), None)
+    return Feasibility(
+        figure=condition.figure,
+        limit=condition.limit,
+        smallest=smallest[0],
+        smallest_option=smallest[1],
+        original=first.figure.upper if first and first.figure else None,
+        reachable=any(
+            verdict.condition == condition and _plausible(verdict, provable)
+            for assessment in assessments
+            for verdict in assessment.verdicts
+        ),
+    )

@@ -1,0 +1,25 @@
+"""Progress of long work: what is being done now, and how far it is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Receives what the pipeline is doing; the command line draws it, Python callers may."""
+
+    def step(self, text: str) -> None:
+        """Announce the next step in a few words."""
+
+    def advance(self, done: int, total: int, note: str = "") -> None:
+        """Report how far the current step is."""
+
+
+class Silent:
+    """Progress that nobody watches."""
+
+    def step(self, text: str) -> None:
+        """Ignore the step."""
+
+    def advance(self, done: int, total: int, note: str = "") -> None:
+        """Ignore how far it is."""

@@ -1,0 +1,1 @@
+"""Running an artifact on its runtime, in a process of its own."""

@@ -1,0 +1,94 @@
+"""The worker process: loads one artifact on its runtime and runs it, so a crash stays here.
+
+Started by ``edgesdk.running.process``; speaks ``edgesdk.running.wire`` over the original standard
+output, and sends whatever libraries print there to standard error instead.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from edgesdk import errors
+from edgesdk.document import from_builtins, to_builtins
+from edgesdk.running.wire import read_message, write_message
+from edgesdk.target import Arrays, Emission, Session, find_target
+
+
+def main() -> None:
+    """Answer requests until standard input closes."""
+    requests = sys.stdin.buffer
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    session: Session | None = None
+    while True:
+        try:
+            header, arrays = read_message(requests)
+        except EOFError:
+            return
+        try:
+            if header["request"] == "open":
+                session = _open(replies, header)
+            elif session is None:
+                raise errors.ArtifactError("no artifact is open")
+            elif header["request"] == "run":
+                write_message(replies, {}, _run(session, arrays))
+            else:
+                write_message(replies, _time(session, header, arrays))
+        except errors.EdgeSDKError as problem:
+            _reply_error(replies, problem)
+        except Exception as problem:  # noqa: BLE001 - whatever a runtime raises is about the file
+            text = f"the runtime could not {header['request']} the artifact: {problem!r}"
+            _reply_error(replies, errors.ArtifactError(text))
+
+
+def _open(replies: IO[bytes], header: dict[str, Any]) -> Session:
+    emission = from_builtins(Emission, header["emission"], what="emission")
+    target = find_target(header["target"])
+    start = time.perf_counter_ns()
+    session = target.open(
+        Path(header["folder"]), emission, header["host_runtime"], header["threads"]
+    )
+    load_ms = (time.perf_counter_ns() - start) / 1e6
+    identity = to_builtins(session.identity)
+    reply = {"identity": identity, "load_ms": load_ms, "memory_bytes": session.memory_bytes()}
+    write_message(replies, reply)
+    return session
+
+
+def _run(session: Session, stacked: Arrays) -> Arrays:
+    """Run each ``[B, ...]`` batch of the stacked ``[M, B, ...]`` inputs and stack the outputs."""
+    batches = zip(*stacked, strict=True)
+    results = [session.run(list(batch)) for batch in batches]
+    return [np.stack(outputs) for outputs in zip(*results, strict=True)]
+
+
+def _time(session: Session, header: dict[str, Any], inputs: Arrays) -> dict[str, Any]:
+    samples = []
+    for _ in range(header["runs"]):
+        start = time.perf_counter_ns()
+        session.run(inputs)
+        samples.append((time.perf_counter_ns() - start) / 1e6)
+    return {"samples_ms": samples}
+
+
+def _reply_error(replies: IO[bytes], problem: errors.EdgeSDKError) -> None:
+    # A target's own subclass is not known on the other side; the class it extends is.
+    known = next(c for c in type(problem).__mro__ if c.__module__ == errors.__name__)
+    error = {
+        "class": known.__name__,
+        "found": problem.found,
+        "expected": problem.expected,
+        "next_step": problem.next_step,
+    }
+    write_message(replies, {"error": error})
+
+
+if __name__ == "__main__":
+    main()

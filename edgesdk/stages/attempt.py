@@ -1,0 +1,83 @@
+"""An attempt: a plan carried out on the real toolchain and judged by what came out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from edgesdk.budget import Verdict, absolute_conditions, judge
+from edgesdk.figure import Figure, FigureName, Figures
+from edgesdk.plan import Plan
+from edgesdk.planner.explanation import broken_verdicts, explain_verdict
+from edgesdk.planner.search import Feasibility, resolve_budget
+from edgesdk.stages.baseline import Baseline
+from edgesdk.stages.compression import compress, model_key
+from edgesdk.stages.emission import Emitted, emit
+from edgesdk.stages.proof import Proof, prove
+from edgesdk.stages.request import Request
+from edgesdk.task import Split
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Attempt:
+    """A plan, carried out (or only decided) and judged; ``reason`` says what it does not keep."""
+
+    status: Literal["ok", "infeasible"]
+    plan: Plan
+    baseline: Figures
+    verdicts: tuple[Verdict, ...]
+    feasibility: tuple[Feasibility, ...] = ()
+    reason: str = ""
+    emitted: Emitted | None = None
+    proof: Proof | None = None
+
+    @property
+    def predicted(self) -> Figures:
+        """The plan's predictions, and a simulated accuracy where the file cannot run here."""
+        return {**self.plan.predicted, **(self.proof.predicted if self.proof else {})}
+
+
+def carry_out(
+    request: Request, plan: Plan, baseline: Baseline, *, split: Split | None, measure: bool,
+    recovered: bool = True,
+) -> Attempt:  # fmt: skip
+    """Return a plan compressed, emitted and proven, with every condition judged.
+
+    Conditions that this proof leaves open on purpose (accuracy without a ``split``, latency with
+    ``measure`` false) are left out of the verdicts.
+    """
+    model = compress(request, plan, recovered=recovered)
+    emitted = emit(request, model, model_key(request, plan, recovered=recovered))
+    proof = prove(request, emitted, baseline=baseline.emitted, split=split, measure=measure)
+    verdicts = judge_proof(request, plan, baseline, proof)
+    broken = broken_verdicts(verdicts)
+    return Attempt(
+        status="infeasible" if broken else "ok",
+        plan=plan,
+        baseline=_timed_beside(baseline, proof),
+        verdicts=verdicts,
+        reason="; ".join(explain_verdict(verdict) for verdict in broken),
+        emitted=emitted,
+        proof=proof,
+    )
+
+
+def judge_proof(
+    request: Request, plan: Plan, baseline: Baseline, proof: Proof
+) -> tuple[Verdict, ...]:
+    """Return the verdict on every condition that the proof does not leave open."""
+    budget, _ = resolve_budget(request.budget, can_score=request.task.evaluate is not None)
+    conditions = absolute_conditions(
+        budget,
+        _timed_beside(baseline, proof),
+        request.device.hard_limits(request.runtime.target),
+    )
+    sections = [proof.measured, proof.verified, {**plan.predicted, **proof.predicted}]
+    return tuple(judge(c, sections) for c in conditions if c.figure not in proof.left_open)
+
+
+def _timed_beside(baseline: Baseline, proof: Proof) -> dict[FigureName, Figure]:
+    """Return the baseline's figures, its latency as timed in the same rounds as the artifact."""
+    if proof.baseline_latency is None:
+        return dict(baseline.figures)
+    return {**baseline.figures, "latency_ms": proof.baseline_latency}

@@ -1,0 +1,86 @@
+"""The baseline: the original emitted as float for the same target and device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edgesdk.device import Runtime
+from edgesdk.figure import Figure, FigureName
+from edgesdk.graph import OpGraph
+from edgesdk.measurement import Measurement
+from edgesdk.planner.prediction import predict_costs
+from edgesdk.scheme import Scheme
+from edgesdk.stages.compression import compressed_model
+from edgesdk.stages.emission import Emitted, emit
+from edgesdk.stages.proof import prove
+from edgesdk.stages.request import Request
+from edgesdk.stages.scoring import score_original
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Baseline:
+    """The float original's best figures, and (once emitted) its file and measurement.
+
+    ``provable`` names the figures that emitting a model for this request establishes here.
+    """
+
+    graph: OpGraph
+    scheme: Scheme
+    figures: Mapping[FigureName, Figure]
+    provable: frozenset[FigureName]
+    emitted: Emitted | None = None
+    measurement: Measurement | None = None
+
+
+def predict_baseline(request: Request, graph: OpGraph) -> Baseline:
+    """Return the baseline by prediction alone."""
+    scheme = baseline_scheme(request.schemes, request.runtime)
+    provable: set[FigureName] = {"size_bytes", "flash_bytes", "download_bytes", "accuracy_drop"}
+    if request.can_measure:
+        provable.add("latency_ms")
+    return Baseline(
+        graph=graph,
+        scheme=scheme,
+        figures=predict_costs(graph, request.runtime, scheme),
+        provable=frozenset(provable),
+    )
+
+
+def establish_baseline(request: Request, graph: OpGraph) -> Baseline:
+    """Return the baseline emitted, its parity proven, its bytes counted, its latency measured.
+
+    A float file that does not follow the PyTorch model is a conversion fault, found here before
+    any compression could be blamed for it.
+    """
+    predicted = predict_baseline(request, graph)
+    model = compressed_model(request, request.task.model, predicted.scheme)
+    emitted = emit(request, model, "original")
+    proof = prove(request, emitted, baseline=None, split=None)
+    figures = {**predicted.figures, **proof.verified, **proof.measured}
+    return Baseline(
+        graph=graph,
+        scheme=predicted.scheme,
+        figures=figures,
+        provable=predicted.provable | set(proof.verified) | set(proof.measured),
+        emitted=emitted,
+        measurement=proof.measurement,
+    )
+
+
+def baseline_scheme(schemes: tuple[Scheme, ...], runtime: Runtime) -> Scheme:
+    """Return the widest float scheme that target and runtime share."""
+    preferred = runtime.float_scheme
+    return preferred if preferred in schemes else next(s for s in schemes if s != "int8")
+
+
+def with_accuracy(
+    request: Request, baseline: Mapping[FigureName, Figure]
+) -> Mapping[FigureName, Figure]:
+    """Return the baseline's figures with the original PyTorch model's test score among them."""
+    if request.task.evaluate is None:
+        return baseline
+    score = score_original(request, "test")
+    source = f"the original in PyTorch, {score.samples} test samples"
+    accuracy = Figure(value=score.value, standing="verified", source=source)
+    return {**baseline, "accuracy": accuracy}

@@ -1,0 +1,59 @@
+"""Emit a compressed model into the cache, and find it there again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgesdk.artifact import Check, OpCount
+from edgesdk.compressed import CompressedModel
+from edgesdk.document import read_json, to_json
+from edgesdk.errors import OutputError
+from edgesdk.stages.request import Request
+from edgesdk.target import Emission
+
+_EMISSION = "emission.json"
+_FILES = "files"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Emitted:
+    """An emitted model: the folder with the runtime's files, and what reading them back told."""
+
+    model: CompressedModel
+    key: str
+    folder: Path
+    emission: Emission
+    operators: tuple[OpCount, ...]
+    checks: tuple[Check, ...]
+
+
+def emit(request: Request, model: CompressedModel, key: str) -> Emitted:
+    """Return the model in the target's format; ``key`` is the cache key of its float module."""
+    key = request.key_for("emit", key, model.scheme, request.runtime, _versions(request))
+
+    def build(folder: Path) -> None:
+        request.progress.step(f"Emitting {model.scheme} for {request.target.name}")
+        files = folder / _FILES
+        files.mkdir()
+        emission = request.target.emit(model, request.runtime, files)
+        missing = [name for name in emission.files if not (files / name).exists()]
+        if missing or not emission.files:
+            raise OutputError(f"target {request.target.name!r} did not write {missing or 'a file'}")
+        (folder / _EMISSION).write_text(to_json(emission), encoding="utf-8")
+
+    folder = request.cache.folder("emit", key, build)
+    emission = read_json(Emission, folder / _EMISSION)
+    files = folder / _FILES
+    return Emitted(
+        model=model,
+        key=key,
+        folder=files,
+        emission=emission,
+        operators=request.target.operators(files, emission),
+        checks=request.target.checks(files, emission, model),
+    )
+
+
+def _versions(request: Request) -> str:
+    return repr(sorted(request.tool_versions.items()))

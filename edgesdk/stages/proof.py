@@ -1,0 +1,224 @@
+"""Prove an emitted model: parity, accuracy, memory and latency on the runtime that runs it here."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from edgesdk.artifact import Parity, files_under, size_bytes
+from edgesdk.compress.evaluation import model_predict
+from edgesdk.figure import Figure, FigureName
+from edgesdk.measurement import Measurement
+from edgesdk.parity import compare, gate
+from edgesdk.running.adapter import artifact_predict
+from edgesdk.running.process import ArtifactProcess
+from edgesdk.running.timing import measure_alternating
+from edgesdk.stages.emission import Emitted
+from edgesdk.stages.request import Request
+from edgesdk.stages.scoring import accuracy_figures, score_predict
+from edgesdk.task import Split, Tensors, output_tensors
+
+_PARITY_SAMPLES = 64
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Proof:
+    """What is known of an emitted model after it was run here (or read, where it cannot run).
+
+    ``golden`` are up to 64 real inputs in PyTorch layout, ``golden_outputs`` what the artifact
+    (or, where nothing here runs it, the float module) answers. ``baseline_latency`` was measured
+    in the same rounds as ``measurement``. ``left_open`` names the figures this proof was told not
+    to establish although it could have.
+    """
+
+    parity: Parity
+    golden: Tensors
+    golden_outputs: Tensors
+    verified: Mapping[FigureName, Figure]
+    predicted: Mapping[FigureName, Figure]
+    measured: Mapping[FigureName, Figure]
+    split: Split | None
+    left_open: Collection[FigureName]
+    measurement: Measurement | None = None
+    baseline_latency: Figure | None = None
+
+
+def prove(
+    request: Request, emitted: Emitted, *, baseline: Emitted | None, split: Split | None,
+    measure: bool = True,
+) -> Proof:  # fmt: skip
+    """Return the proof of an emitted model; raises ``ParityError`` when it computes wrongly.
+
+    ``split``: which data to score accuracy on, None for not at all. ``measure``: whether to clock
+    it, where that is possible here. ``baseline``: the float artifact to time in the same rounds.
+    """
+    if request.host_runtime is None:
+        return _prove_by_reading(request, emitted, split)
+    with ExitStack() as stack:
+        process = stack.enter_context(start(request, emitted))
+        golden = parity_inputs(request, emitted)
+        outputs = output_tensors(artifact_predict(process)(*golden))
+        parity = _gated_parity(request, emitted, golden, outputs)
+        verified = size_figures(request, emitted) | _memory(process)
+        if split is not None and request.task.evaluate is not None:
+            request.progress.step(f"Scoring the artifact on {split} data")
+            score = score_predict(request, artifact_predict(process), split, emitted.key)
+            verified |= accuracy_figures(
+                request, score, split, standing="verified", source=told_by(process)
+            )
+        measured: dict[FigureName, Figure] = {}
+        timed: list[Measurement] = []
+        if request.can_measure and measure:
+            request.progress.step("Measuring latency")
+            others = [stack.enter_context(start(request, baseline))] if baseline else []
+            timed = measure_alternating(
+                [process, *others], request.task.example_inputs, device=request.device.name
+            )
+            measured["latency_ms"] = latency_figure(timed[0])
+    return Proof(
+        parity=parity,
+        golden=golden,
+        golden_outputs=outputs,
+        verified=verified,
+        predicted={},
+        measured=measured,
+        split=split,
+        left_open=_left_open(request, split, measure=measure),
+        measurement=timed[0] if timed else None,
+        baseline_latency=latency_figure(timed[1]) if len(timed) > 1 else None,
+    )
+
+
+def _left_open(request: Request, split: Split | None, *, measure: bool) -> frozenset[FigureName]:
+    left_open: set[FigureName] = set()
+    if split is None and request.task.evaluate is not None:
+        left_open |= {"accuracy", "accuracy_drop"}
+    if not measure and request.can_measure:
+        left_open.add("latency_ms")
+    return frozenset(left_open)
+
+
+def start(request: Request, emitted: Emitted) -> ArtifactProcess:
+    """Return the (not yet entered) process that runs an emitted model here."""
+    assert request.host_runtime is not None
+    return ArtifactProcess(
+        target=request.target.name,
+        folder=emitted.folder,
+        emission=emitted.emission,
+        host_runtime=request.host_runtime,
+        threads=request.runtime.threads,
+    )
+
+
+def parity_inputs(request: Request, emitted: Emitted) -> Tensors:
+    """Return up to 64 real samples: calibration data, else the task's example inputs."""
+    batches = emitted.model.calibration or (request.task.example_inputs,)
+    columns = zip(*batches, strict=True)
+    return tuple(torch.cat(list(column))[:_PARITY_SAMPLES] for column in columns)
+
+
+def _gated_parity(request: Request, emitted: Emitted, golden: Tensors, outputs: Tensors) -> Parity:
+    assert request.host_runtime is not None
+    reference = output_tensors(model_predict(emitted.model.module, _CPU)(*golden))
+    parity = compare(
+        reference, outputs, request.outputs, emitted.checks, runtime=request.host_runtime
+    )
+    gate(parity, emitted.model.scheme)
+    return parity
+
+
+def told_by(process: ArtifactProcess) -> str:
+    """Return who computed, in words: runtime, version and build."""
+    identity = process.identity
+    return f"{identity.runtime} {identity.version}, {identity.platform} build"
+
+
+def _memory(process: ArtifactProcess) -> dict[FigureName, Figure]:
+    if process.memory_bytes is None:
+        return {}
+    figure = Figure(value=float(process.memory_bytes), standing="verified", source=told_by(process))
+    return {"memory_bytes": figure}
+
+
+def latency_figure(measurement: Measurement) -> Figure:
+    """Return the measured median as a figure."""
+    identity = measurement.identity
+    return Figure(
+        value=measurement.p50_ms,
+        standing="measured",
+        low=measurement.minimum_ms,
+        high=measurement.p90_ms,
+        source=f"median of {measurement.runs} runs, {identity.runtime} {identity.version}, "
+        f"{identity.threads} thread(s)",
+    )
+
+
+def size_figures(request: Request, emitted: Emitted) -> dict[FigureName, Figure]:
+    """Return the file's real bytes, as stored, as flashed and after entropy coding."""
+    size = float(size_bytes(emitted.folder, emitted.emission.files))
+    real = Figure(value=size, standing="verified", source="bytes of the emitted files")
+    coded = float(deflated_bytes(emitted.folder, emitted.emission.files))
+    figures: dict[FigureName, Figure] = {
+        "size_bytes": real,
+        "download_bytes": Figure(value=coded, standing="verified", source="deflate, level 9"),
+    }
+    if not request.runtime.weights_in_ram:
+        figures["flash_bytes"] = real
+    return figures
+
+
+def deflated_bytes(folder: Path, names: tuple[str, ...]) -> int:
+    """Return the size of the files as a zip archive deflated at level 9, what APK and IPA use."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name in names:
+            for file in files_under(folder / name):
+                archive.write(file, file.relative_to(folder).as_posix())
+    return buffer.tell()
+
+
+def _prove_by_reading(request: Request, emitted: Emitted, split: Split | None) -> Proof:
+    """Prove by reading alone; accuracy is predicted by simulating the file's arithmetic."""
+    parity = Parity(
+        status="not verified",
+        runtime=f"nothing on this machine runs {request.runtime.runtime}",
+        samples=0,
+        sqnr_db=None,
+        maximum_error=None,
+        top1_agreement=None,
+        checks=emitted.checks,
+    )
+    gate(parity, emitted.model.scheme)
+    golden = parity_inputs(request, emitted)
+    predicted: dict[FigureName, Figure] = {}
+    if split is not None and request.task.evaluate is not None:
+        predicted = _simulated_accuracy(request, emitted, split)
+    return Proof(
+        parity=parity,
+        golden=golden,
+        golden_outputs=output_tensors(model_predict(emitted.model.module, _CPU)(*golden)),
+        verified=size_figures(request, emitted),
+        predicted=predicted,
+        measured={},
+        split=split,
+        left_open=_left_open(request, split, measure=True),
+    )
+
+
+def _simulated_accuracy(
+    request: Request, emitted: Emitted, split: Split
+) -> dict[FigureName, Figure]:
+    simulation = request.target.simulate(emitted.model)
+    if simulation is None:
+        return {}
+    request.progress.step(f"Simulating the artifact on {split} data")
+    score = score_predict(request, simulation, split, f"simulated {emitted.key}")
+    source = "simulated in PyTorch, not run on the device"
+    return accuracy_figures(request, score, split, standing="predicted", source=source)

@@ -1,0 +1,124 @@
+"""A request: task, device, target and budget, checked against each other before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from edgesdk.budget import Budget
+from edgesdk.cache import Cache, key_of
+from edgesdk.compress.accelerator import find_accelerator
+from edgesdk.device import DeviceProfile, Runtime
+from edgesdk.device_files import load_device
+from edgesdk.errors import TargetUnavailable, UsageError, unknown_name
+from edgesdk.progress import Progress
+from edgesdk.scheme import Scheme
+from edgesdk.target import Target, find_target, require, target_names
+from edgesdk.task import InputSpec, OutputSpec, Task
+from edgesdk.task_source import check_task, input_specs, output_specs, task_key
+
+HOST = "host"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Request:
+    """What was asked, resolved: ``schemes`` are those the target emits for the runtime, and
+    ``refused`` says why for the others. ``key`` is the hash of the task."""
+
+    task: Task
+    key: str
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[OutputSpec, ...]
+    device: DeviceProfile
+    runtime: Runtime
+    target: Target
+    schemes: tuple[Scheme, ...]
+    refused: Mapping[Scheme, str]
+    budget: Budget
+    accelerator: torch.device
+    cache: Cache
+    progress: Progress
+
+    @property
+    def can_measure(self) -> bool:
+        """Whether the artifact can be clocked on the very device it is for: this machine."""
+        return self.device.name == HOST and self.host_runtime is not None
+
+    @property
+    def host_runtime(self) -> str | None:
+        """The runtime that runs the artifact here, None where nothing can."""
+        return self.target.host_runtime(self.runtime)
+
+    @property
+    def recovers(self) -> bool:
+        """Whether anything can be trained after pruning."""
+        return self.task.training is not None or self.task.finetune is not None
+
+    @property
+    def tool_versions(self) -> dict[str, str]:
+        """The versions that decide what emitting gives, for cache keys and manifests."""
+        packages = {p.name: p.found or "missing" for p in self.target.toolchain().packages}
+        return {"torch": str(torch.__version__), **packages}
+
+    def key_for(self, *parts: object) -> str:
+        """Return a cache key for something that depends on the task and on ``parts``."""
+        return key_of(self.key, *parts)
+
+
+def resolve(
+    task: Task, *, device: str | DeviceProfile, target: str | None, budget: Budget,
+    accelerator: str, cache: Cache, progress: Progress, needs_toolchain: bool,
+) -> Request:  # fmt: skip
+    """Return the request, or raise the error that says what does not fit together.
+
+    ``needs_toolchain`` is false where nothing will be emitted (``plan``).
+    """
+    profile = load_device(device) if isinstance(device, str) else device
+    _check_target(profile, target)
+    runtime = profile.runtime_for(target)
+    found = find_target(runtime.target)
+    if needs_toolchain:
+        require(found.toolchain())
+    capability = found.capability(runtime)
+    refused = dict(capability.refused)
+    schemes = list(capability.schemes)
+    if task.calibration is None and "int8" in schemes:
+        schemes.remove("int8")
+        refused["int8"] = "the task has no calibration data to find activation ranges with"
+    if not any(scheme != "int8" for scheme in schemes):
+        raise TargetUnavailable(
+            f"target {found.name!r} emits no float model for {profile.name}",
+            expected=f"one of its precisions: {dict(refused)}",
+        )
+    progress.step("Checking the task")
+    check_task(task)
+    return Request(
+        task=task,
+        key=task_key(task),
+        inputs=input_specs(task),
+        outputs=output_specs(task),
+        device=profile,
+        runtime=runtime,
+        target=found,
+        schemes=tuple(schemes),
+        refused=refused,
+        budget=budget,
+        accelerator=find_accelerator(accelerator),
+        cache=cache,
+        progress=progress,
+    )
+
+
+def _check_target(profile: DeviceProfile, target: str | None) -> None:
+    if target is None or target in profile.targets:
+        return
+    if target not in target_names():
+        listing = f"known: {', '.join(target_names())}"
+        raise UsageError(unknown_name("target", target, target_names(), listing=listing))
+    raise UsageError(
+        f"{profile.title} has no runtime for target {target!r}",
+        expected=f"--target {' or '.join(profile.targets)}",
+        next_step=f"see 'edgesdk devices show {profile.name}'",
+    )

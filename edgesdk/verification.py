@@ -1,0 +1,141 @@
+"""Check a finished artifact again: hashes, loading, golden vectors, and accuracy on request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from edgesdk.artifact import GOLDEN, Check, Manifest, inside, read_manifest
+from edgesdk.compress.evaluation import evaluate_task
+from edgesdk.document import to_builtins
+from edgesdk.errors import ArtifactError
+from edgesdk.figure import Figure
+from edgesdk.parity import sqnr_db
+from edgesdk.running.adapter import artifact_predict
+from edgesdk.running.process import ArtifactProcess
+from edgesdk.stages.sealing import read_golden
+from edgesdk.target import Emission
+from edgesdk.task import Task, Tensors, output_tensors
+
+# Two runs of one file on one runtime are equal bit by bit; another build of the runtime may round
+# otherwise, and then stays far below what any scheme's own noise is.
+_GOLDEN_SQNR_DB = 40.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """The checks on an artifact; ``status`` is "not verified" where nothing here can run it."""
+
+    status: Literal["verified", "not verified", "failed"]
+    artifact: Path
+    runtime: str | None
+    checks: tuple[Check, ...]
+    accuracy: Figure | None
+    sealed_accuracy: Figure | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that ``--json`` prints."""
+        return {
+            "status": "error" if self.status == "failed" else "ok",
+            "verification": self.status,
+            "artifact": str(self.artifact),
+            "runtime": self.runtime,
+            "checks": [to_builtins(check) for check in self.checks],
+            "accuracy": self.accuracy.value if self.accuracy else None,
+            "sealed_accuracy": self.sealed_accuracy.value if self.sealed_accuracy else None,
+        }
+
+
+def verify_artifact(folder: Path, task: Task | None = None) -> Verification:
+    """Return the checks on an artifact folder; raises ``ArtifactError`` for a damaged one.
+
+    With a ``task`` its test metric is computed again on the artifact's own runtime and compared
+    with the sealed one.
+    """
+    manifest = read_manifest(folder)
+    count = len(manifest.sha256)
+    checks = [Check(name="hashes", passed=True, detail=f"{count} files are as they were sealed")]
+    sealed = manifest.verified.get("accuracy")
+    if manifest.host_runtime is None:
+        return Verification(
+            status="not verified",
+            artifact=folder,
+            runtime=None,
+            checks=tuple(checks),
+            accuracy=None,
+            sealed_accuracy=sealed,
+        )
+    accuracy = None
+    with open_artifact(folder, manifest) as process:
+        checks.append(Check(name="load", passed=True, detail=f"{process.load_ms:.1f} ms"))
+        checks.append(_check_golden(folder, process))
+        if task is not None:
+            accuracy = _score(task, process)
+            checks.append(_check_accuracy(accuracy, sealed))
+    return Verification(
+        status="verified" if all(check.passed for check in checks) else "failed",
+        artifact=folder,
+        runtime=manifest.host_runtime,
+        checks=tuple(checks),
+        accuracy=accuracy,
+        sealed_accuracy=sealed,
+    )
+
+
+def open_artifact(folder: Path, manifest: Manifest) -> ArtifactProcess:
+    """Return the (not yet entered) process that runs a finished artifact here.
+
+    Raises ``ArtifactError`` where no runtime on this machine executes it.
+    """
+    if manifest.host_runtime is None:
+        raise ArtifactError(f"nothing on this machine runs {manifest.runtime} files")
+    for name in manifest.files:
+        inside(folder, name)
+    emission = Emission(
+        files=manifest.files,
+        inputs=manifest.inputs,
+        outputs=manifest.outputs,
+        tool_versions=manifest.tool_versions,
+        layer_of={},
+    )
+    return ArtifactProcess(
+        target=manifest.target,
+        folder=folder,
+        emission=emission,
+        host_runtime=manifest.host_runtime,
+        threads=manifest.threads,
+    )
+
+
+def _check_golden(folder: Path, process: ArtifactProcess) -> Check:
+    inputs, wanted = read_golden(folder / GOLDEN)
+    got = output_tensors(artifact_predict(process)(*inputs))
+    exact = len(wanted) == len(got) and all(map(torch.equal, wanted, got))
+    noise_db = sqnr_db(wanted, got)
+    detail = "bit-identical" if exact else f"signal to noise {noise_db} dB"
+    passed = exact or (noise_db is not None and noise_db >= _GOLDEN_SQNR_DB)
+    return Check(name="golden vectors", passed=passed, detail=f"{len(inputs[0])} samples, {detail}")
+
+
+def _score(task: Task, process: ArtifactProcess) -> Figure:
+    samples = 0
+    predict = artifact_predict(process)
+
+    def counted(*inputs: torch.Tensor) -> torch.Tensor | Tensors:
+        nonlocal samples
+        samples += len(inputs[0])
+        return predict(*inputs)
+
+    value = evaluate_task(task, counted, "test")
+    return Figure(value=value, standing="verified", source=f"{samples} test samples")
+
+
+def _check_accuracy(accuracy: Figure, sealed: Figure | None) -> Check:
+    if sealed is None:
+        return Check(name="accuracy", passed=True, detail=f"{accuracy.value:.4f}, none was sealed")
+    passed = accuracy.value == sealed.value
+    detail = f"{accuracy.value:.4f} on {accuracy.source}, sealed as {sealed.value:.4f}"
+    return Check(name="accuracy", passed=passed, detail=detail)

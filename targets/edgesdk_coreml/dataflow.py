@@ -1,0 +1,135 @@
+"""Dataflow of a program read back: what holds weights, and what the file lets compute in int8."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgesdk.artifact import OpCount
+from edgesdk_coreml.package import Operation, Program, Reference
+
+EXECUTOR = "coreml"
+WEIGHTED_KINDS = frozenset({"conv", "conv_transpose", "linear"})
+_MULTIPLYING = WEIGHTED_KINDS | {"matmul"}
+_ACTIVATIONS = frozenset({"relu", "relu6", "clip", "leaky_relu"})
+
+# What stays in int8 between dequantize and quantize: layers, sums and products, and what only
+# compares, averages or moves. Transcendental functions are computed in floating point.
+_INT8_KINDS = _MULTIPLYING | _ACTIVATIONS | {
+    "add", "sub", "mul", "maximum", "minimum", "max_pool", "avg_pool", "reduce_mean", "concat",
+    "reshape", "transpose", "squeeze", "expand_dims", "split", "slice_by_index", "pad",
+}  # fmt: skip
+_EIGHT_BITS = ("int8", "uint8")
+_INDEX_TYPES = ("int32", "bool", "uint32", "int64")
+_QUANTIZED_DATA = ("quantized_data", "data")
+
+
+class Dataflow:
+    """Where each value comes from and goes to, and what follows from it."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.computed = [op for op in program.operations if not op.kind.startswith("constexpr_")]
+        self._source = program.source_of()
+        self._consumers = program.consumers_of()
+
+    def weighted(self) -> Iterator[Operation]:
+        """Yield the operations that multiply by stored weights, in order."""
+        for op in self.computed:
+            if op.kind in _MULTIPLYING and self.stored_weight(op) is not None:
+                yield op
+
+    def stored_weight(self, op: Operation) -> NDArray[Any] | None:
+        """Return an operation's weight as it is stored (int8 where quantized), None without one."""
+        for parameter in ("weight",) if op.kind in WEIGHTED_KINDS else ("x", "y"):
+            array = self.program.constant(op, parameter)
+            decoder = self.decoder(op, parameter)
+            if decoder is not None:
+                held = [self.program.constant(decoder, name) for name in _QUANTIZED_DATA]
+                array = next((data for data in held if data is not None), None)
+            if array is not None and array.ndim > 0:
+                return array
+        return None
+
+    def decoder(self, op: Operation, parameter: str) -> Operation | None:
+        """Return the ``constexpr`` operation that decodes an argument, None where it is plain."""
+        for binding in op.arguments.get(parameter, ()):
+            source = self._source.get(binding.name) if isinstance(binding, Reference) else None
+            if source is not None and source.kind.startswith("constexpr_"):
+                return source
+        return None
+
+    def compute_dtype(self, op: Operation) -> str:
+        """Return the type the file lets an operation compute in; the unit decides what it does."""
+        if op.kind in ("quantize", "dequantize") or self.computes_int8(op):
+            return "int8"
+        return op.outputs[0].dtype
+
+    def computes_int8(self, op: Operation) -> bool:
+        """Return whether all an operation reads is int8: its weights, and what it is fed."""
+        if op.outputs[0].dtype in _EIGHT_BITS:
+            return True
+        if op.kind not in _INT8_KINDS:
+            return False
+        weight = self.stored_weight(op) if op.kind in _MULTIPLYING else None
+        if weight is not None and weight.dtype.name not in _EIGHT_BITS:
+            return False
+        fed = self._fed(op)
+        return bool(fed) and all(self._is_int8(name, op) for name in fed)
+
+    def count_operators(self) -> tuple[OpCount, ...]:
+        """Return how many operations there are of each kind and type, with their weights' bytes.
+
+        A tensor that several operations share counts once, for the first.
+        """
+        counts: Counter[tuple[str, str]] = Counter()
+        stored: Counter[tuple[str, str]] = Counter()
+        seen: set[int] = set()
+        for op in self.computed:
+            key = (op.kind, self.compute_dtype(op))
+            counts[key] += 1
+            for array in self._stored(op):
+                if id(array) not in seen:
+                    seen.add(id(array))
+                    stored[key] += array.nbytes
+        return tuple(
+            OpCount(
+                op=kind, dtype=dtype, where=EXECUTOR, count=count, weight_bytes=stored[kind, dtype]
+            )
+            for (kind, dtype), count in sorted(counts.items())
+        )
+
+    def _stored(self, op: Operation) -> Iterator[NDArray[Any]]:
+        for parameter in op.arguments:
+            decoder = self.decoder(op, parameter)
+            if decoder is not None:
+                yield from self._stored(decoder)
+                continue
+            array = self.program.constant(op, parameter)
+            if array is not None and array.ndim > 0 and array.dtype.name not in _INDEX_TYPES:
+                yield array
+
+    def _fed(self, op: Operation) -> list[str]:
+        """Return the values an operation is fed, without constants and decoded weights."""
+        return [
+            binding.name
+            for parameter, bindings in op.arguments.items()
+            for binding in bindings
+            if isinstance(binding, Reference)
+            and binding.name not in self.program.constants
+            and self.decoder(op, parameter) is None
+        ]
+
+    def _is_int8(self, name: str, consumer: Operation) -> bool:
+        source = self._source.get(name)
+        if source is None:
+            return False
+        if source.kind == "dequantize":
+            return True
+        # An activation is applied to the accumulator of the operation before it, if it alone
+        # reads that operation's result.
+        alone = self._consumers.get(name) == (consumer,)
+        return consumer.kind in _ACTIVATIONS and alone and self.computes_int8(source)

@@ -1,0 +1,107 @@
+"""The program that is converted: the model exported by PyTorch, and the layer behind each node."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.fx import Node
+
+from edgesdk.compress.pt2e import quantize_static_int8
+from edgesdk.compressed import CompressedModel
+from edgesdk.trace import export_model
+
+_aten = torch.ops.aten
+
+TRANSPOSED_CONVOLUTIONS = {
+    _aten.conv_transpose1d.default,
+    _aten.conv_transpose2d.input,
+    _aten.conv_transpose3d.input,
+}
+WEIGHTED = TRANSPOSED_CONVOLUTIONS | {
+    _aten.conv1d.default,
+    _aten.conv2d.default,
+    _aten.conv3d.default,
+    _aten.linear.default,
+}
+"""Operators with a weight and a bias, their second and third argument."""
+
+BATCH_NORM = _aten._native_batch_norm_legit_no_training.default
+"""A batch norm in eval mode: ``(x, gamma, beta, mean, variance, momentum, epsilon)``."""
+
+ARITHMETIC = {_aten.add.Tensor, _aten.sub.Tensor, _aten.mul.Tensor, _aten.div.Tensor}
+"""With a constant as the other operand, converters fold it into the layer before it."""
+
+_POOLS = {_aten.max_pool1d.default, _aten.max_pool2d.default, _aten.avg_pool2d.default}
+
+
+def export_float(model: CompressedModel) -> ExportedProgram:
+    """Return the module exported in float; errors are those of ``export_model``."""
+    return _decomposed(export_model(model.module, model.example_inputs))
+
+
+def export_int8(model: CompressedModel) -> ExportedProgram:
+    """Return the calibrated int8 graph exported; errors are those of ``quantize_static_int8``."""
+    graph = quantize_static_int8(model)
+    with torch.no_grad():
+        return _decomposed(torch.export.export(graph, model.example_inputs))
+
+
+def layer_of(node: Node) -> str:
+    """Return the path of the module a node came from, empty for the model itself.
+
+    A batch norm behind a convolution or linear layer, and arithmetic with a constant behind that,
+    count to the layer, which they become part of in the file.
+    """
+    if node.target in ARITHMETIC:
+        computed = [source for source in node.all_input_nodes if source.op == "call_function"]
+        if len(computed) == 1 and computed[0].target in WEIGHTED | {BATCH_NORM}:
+            node = computed[0]
+    if node.target is BATCH_NORM and operand(node, 0).target in WEIGHTED:
+        node = operand(node, 0)
+    # Exporting wraps the model in modules of its own; only the model's have a path.
+    stack = node.meta.get("nn_module_stack") or {}
+    return next((path for path, _ in reversed(stack.values()) if path), "")
+
+
+def operand(node: Node, position: int) -> Any:
+    """Return the argument of a node at a position, None where it is left out."""
+    return node.args[position] if position < len(node.args) else None
+
+
+def number_nodes(program: ExportedProgram) -> Mapping[str, str]:
+    """Give each node a debug handle, in place, and return the layer behind each handle.
+
+    The handles survive every pass of coremltools, fusions included; names do not.
+    """
+    layers = {}
+    for number, node in enumerate(program.graph.nodes, start=1):
+        node.meta["debug_handle"] = number
+        layers[str(number)] = layer_of(node) if node.op == "call_function" else ""
+    return {handle: layer for handle, layer in layers.items() if layer}
+
+
+def state_strides(program: ExportedProgram) -> None:
+    """Write out, in place, the stride of pooling that leaves it out: coremltools fails on it."""
+    for node in program.graph.nodes:
+        if node.target in _POOLS and len(node.args) == 2:
+            node.args = (*node.args, node.args[1])
+
+
+def _decomposed(program: ExportedProgram) -> ExportedProgram:
+    decomposed: ExportedProgram = program.run_decompositions({_aten.gelu.default: _gelu})
+    return decomposed
+
+
+def _gelu(x: Tensor, *, approximate: str = "none") -> Tensor:
+    """GELU by tanh in its parts (Hendrycks and Gimpel 2016, section 2); the exact one stays whole.
+
+    coremltools 9.0 takes GELU for exact whatever ``approximate`` says, but knows the parts.
+    """
+    if approximate != "tanh":
+        return NotImplemented  # type: ignore[no-any-return]
+    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))

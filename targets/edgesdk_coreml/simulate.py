@@ -1,0 +1,85 @@
+"""A simulation in PyTorch of what the package computes, for predicting accuracy before emitting."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from edgesdk import target
+from edgesdk.compress.pt2e import quantize_static_int8
+from edgesdk.compressed import CompressedModel
+from edgesdk.target import Simulation
+from edgesdk.task import Tensors, output_tensors
+from edgesdk_coreml.toolchain import find_toolchain
+
+
+def simulate_model(model: CompressedModel) -> Simulation:
+    """Return a function of PyTorch-layout inputs of any batch that gives a tuple of outputs.
+
+    int8: the calibrated graph that is converted, its float parts in float32. fp16: the module
+    with weights, inputs and the result of every operator rounded to float16 and computed in
+    float32 between (a batch norm is rounded on its own here and folded in the file). fp32: the
+    module itself. Every output's first dimension must be the batch.
+    """
+    if model.scheme == "int8":
+        target.require(find_toolchain())
+        return _fixed_batch(quantize_static_int8(model), model.example_inputs[0].shape[0])
+    module = deepcopy(model.module).eval()
+    return _in_half_precision(module) if model.scheme == "fp16" else _as_it_is(module)
+
+
+def _as_it_is(module: nn.Module) -> Simulation:
+    def predict(*inputs: Tensor) -> Tensors:
+        with torch.no_grad():
+            return output_tensors(module(*inputs))
+
+    return predict
+
+
+def _in_half_precision(module: nn.Module) -> Simulation:
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            tensor.copy_(_to_half_and_back(tensor))
+
+    def predict(*inputs: Tensor) -> Tensors:
+        with torch.no_grad(), _RoundToHalf():  # type: ignore[no-untyped-call]
+            return output_tensors(module(*map(_to_half_and_back, inputs)))
+
+    return predict
+
+
+def _fixed_batch(graph: nn.Module, batch_size: int) -> Simulation:
+    """Split what comes into the graph's own batch; the last is filled up and cut again."""
+
+    def predict(*inputs: Tensor) -> Tensors:
+        samples = inputs[0].shape[0]
+        parts = []
+        with torch.no_grad():
+            for start in range(0, samples, batch_size):
+                rows = torch.arange(start, start + batch_size).clamp(max=samples - 1)
+                parts.append(output_tensors(graph(*(tensor[rows] for tensor in inputs))))
+        return tuple(torch.cat(outputs)[:samples] for outputs in zip(*parts, strict=True))
+
+    return predict
+
+
+class _RoundToHalf(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Rounds every operator's result to float16, in place where the operator works in place."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        returns = [item.alias_info for item in func._schema.returns]
+        if all(alias is None for alias in returns):
+            return tree_map_only(Tensor, _to_half_and_back, result)
+        if func._schema.is_mutable:
+            tree_map_only(Tensor, lambda tensor: tensor.copy_(_to_half_and_back(tensor)), result)
+        return result
+
+
+def _to_half_and_back(tensor: Tensor) -> Tensor:
+    return tensor.half().float() if tensor.dtype == torch.float32 else tensor

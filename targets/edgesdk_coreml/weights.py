@@ -1,0 +1,118 @@
+"""Comparing weights: what a package decodes to, against the module's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edgesdk.artifact import Check
+from edgesdk.compressed import CompressedModel
+from edgesdk_coreml.dataflow import WEIGHTED_KINDS, Dataflow
+from edgesdk_coreml.evaluate import constant_values
+from edgesdk_coreml.export import export_float
+from edgesdk_coreml.package import Operation, Reference
+from edgesdk_coreml.reference import Candidate, WeightedLayer, weighted_layers
+
+# Half a unit in the last place, relative to the value (IEEE 754: 10 stored mantissa bits for
+# float16), and half the spacing of float16's subnormal numbers.
+_HALF_ULP_FLOAT16 = 2.0**-11
+_HALF_SUBNORMAL_FLOAT16 = 2.0**-25
+# Folding a batch norm multiplies a few float32 numbers, in an order that is the converter's.
+_FOLDING = 1e-6
+# A folded bias is a difference, so its error is relative to its terms; 2^-15 of the largest bias
+# is far above float32's rounding and far below float16's.
+_BIAS_FOLDING = 2.0**-15
+_LARGEST_INT8 = 127
+
+
+def check_weights(flow: Dataflow, layer_of: Mapping[str, str], model: CompressedModel) -> Check:
+    """Return whether every layer's decoded weight and bias are the module's.
+
+    int8 weights may be off by half a quantization step plus what rounding their scale to float16
+    adds, float16 ones by half a unit in the last place. Layers whose weights the converter folds
+    with more than a batch norm are counted and left to the evaluated graph.
+    """
+    uses: dict[str, list[WeightedLayer]] = {}
+    for use in weighted_layers(export_float(model)):
+        uses.setdefault(use.layer, []).append(use)
+    values = constant_values(flow.program)
+    problems, matched, folded = [], set(), 0
+    for op in flow.weighted():
+        layer = layer_of.get(op.name, "")
+        here = uses.get(layer, [])
+        if any(not use.candidates for use in here):
+            folded += 1
+        elif op.kind in WEIGHTED_KINDS:
+            found = next((use for use in here if _matches(op, use, values, flow)), None)
+            if found is None:
+                problems.append(f"{op.name} does not hold the weights of layer {layer!r}")
+            else:
+                matched.add(id(found))
+    problems += [
+        f"layer {use.layer!r} is missing"
+        for use in (use for uses_here in uses.values() for use in uses_here)
+        if use.required and use.candidates and id(use) not in matched
+    ]
+    detail = f"{len(matched)} layers decode to the model's weights"
+    detail += f", {folded} folded with constant arithmetic were not compared" if folded else ""
+    return Check(
+        name="weights", passed=not problems, detail="; ".join(problems) if problems else detail
+    )
+
+
+def _matches(op: Operation, use: WeightedLayer, values: Mapping[str, Any], flow: Dataflow) -> bool:
+    return any(_is_candidate(op, candidate, values, flow) for candidate in use.candidates)
+
+
+def _is_candidate(
+    op: Operation, candidate: Candidate, values: Mapping[str, Any], flow: Dataflow
+) -> bool:
+    weight, bias = candidate
+    stored = _value(op, "weight", values)
+    if stored is None or stored.shape != weight.shape:
+        return False
+    if not bool(((stored - weight).abs() <= _weight_tolerance(op, weight, values, flow)).all()):
+        return False
+    wanted = torch.zeros(1) if bias is None else bias
+    found = _value(op, "bias", values)
+    held = torch.zeros_like(wanted) if found is None else found
+    tolerance = wanted.abs() * _HALF_ULP_FLOAT16 + _HALF_SUBNORMAL_FLOAT16
+    if _is_float32(op):
+        tolerance = wanted.abs() * _FOLDING
+    tolerance = tolerance + wanted.abs().max() * _BIAS_FOLDING
+    return bool(((held - wanted).abs() <= tolerance).all())
+
+
+def _weight_tolerance(
+    op: Operation, weight: Tensor, values: Mapping[str, Any], flow: Dataflow
+) -> Tensor:
+    tolerance = weight.abs() * _FOLDING
+    if _is_float32(op):
+        return tolerance
+    tolerance = tolerance + weight.abs() * _HALF_ULP_FLOAT16 + _HALF_SUBNORMAL_FLOAT16
+    decoder = flow.decoder(op, "weight")
+    if decoder is None:
+        return tolerance
+    scale = _value(decoder, "scale", values)
+    if scale is None:
+        return tolerance
+    if scale.dim() == 1 and weight.dim() > 1:
+        axis = int(_value(decoder, "axis", values) or 0)
+        scale = scale.reshape([-1 if d == axis else 1 for d in range(weight.dim())])
+    # The scale is itself rounded to float16, and the decoded weight once more.
+    rounded_scale = (weight.abs() + scale / 2) * _HALF_ULP_FLOAT16
+    return tolerance + scale / 2 + rounded_scale + _LARGEST_INT8 * _HALF_SUBNORMAL_FLOAT16
+
+
+def _is_float32(op: Operation) -> bool:
+    return op.outputs[0].dtype == "float32"
+
+
+def _value(op: Operation, parameter: str, values: Mapping[str, Any]) -> Tensor | None:
+    for binding in op.arguments.get(parameter, ()):
+        value = values.get(binding.name) if isinstance(binding, Reference) else binding
+        return None if value is None else torch.as_tensor(value).float()
+    return None

@@ -1,0 +1,36 @@
+"""One operator of a ``.pte``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One operator of the file.
+
+    ``name`` is unique in the file. ``dtype`` is what it computes in ("int8", "float32"), or
+    ``from->to`` where it converts. ``where`` is "xnnpack", or "portable" for ExecuTorch's own
+    kernels. ``weight_dtype`` and ``weight_shape`` describe the filter of a convolution or linear
+    layer, None for all others. ``constants`` maps each constant it reads to its bytes. ``reads``
+    names the nodes of the same delegate whose results it takes, "" standing for an input of the
+    delegate. ``handle`` is the number that leads back to the exported graph, where there is one.
+    """
+
+    name: str
+    op: str
+    dtype: str
+    where: str
+    constants: Mapping[str, int]
+    reads: tuple[str, ...] = ()
+    weight_dtype: str | None = None
+    weight_shape: tuple[int, ...] | None = None
+    handle: int | None = None
+
+    @property
+    def precision(self) -> str:
+        """What the operator computes in, and its weights' type where that is another one."""
+        if self.weight_dtype in (None, self.dtype):
+            return self.dtype
+        return f"{self.dtype}, {self.weight_dtype} weights"

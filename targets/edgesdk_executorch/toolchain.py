@@ -1,0 +1,52 @@
+"""What the ExecuTorch target needs, and what it can emit for a runtime."""
+
+from __future__ import annotations
+
+from edgesdk.device import Runtime
+from edgesdk.scheme import SCHEMES, Scheme
+from edgesdk.target import Capability, Package, Toolchain, installed_version
+
+TARGET_NAME = "executorch"
+DELEGATE = "xnnpack"
+SUPPORTED: tuple[Scheme, ...] = ("fp32", "int8")
+
+_PACKAGES = (
+    ("executorch", "1.5.1", "lowers the exported model to a .pte and runs it here"),
+    ("torchao", "0.18.0", "calibrates and quantizes the exported model to int8"),
+)
+
+
+def find_toolchain() -> Toolchain:
+    """Return which of executorch and torchao are installed, and the command that installs both."""
+    return Toolchain(
+        target=TARGET_NAME,
+        packages=tuple(
+            Package(name=name, found=installed_version(name), proven=proven, purpose=purpose)
+            for name, proven, purpose in _PACKAGES
+        ),
+        install="pip install 'edgesdk[executorch]'",
+    )
+
+
+def find_capability(runtime: Runtime) -> Capability:
+    """Return the schemes a ``.pte`` for this runtime can have, and why not the others."""
+    reasons = {scheme: _refusal(scheme, runtime) for scheme in SCHEMES}
+    return Capability(
+        schemes=tuple(scheme for scheme, reason in reasons.items() if reason is None),
+        refused={scheme: reason for scheme, reason in reasons.items() if reason is not None},
+    )
+
+
+def _refusal(scheme: Scheme, runtime: Runtime) -> str | None:
+    if runtime.delegate != DELEGATE:
+        return f"only the {DELEGATE} delegate is emitted here, not {runtime.delegate!r}"
+    if scheme == "fp16":
+        return (
+            "ExecuTorch serialises every XNNPACK convolution weight as float32, so a float16 "
+            "file is no smaller"
+        )
+    if scheme not in runtime.precisions:
+        return f"the device profile lists no {scheme} for {runtime.runtime} on its {runtime.unit}"
+    if scheme == "int8" and runtime.integer_io:
+        return "int8 files take and return float here, and this runtime asks for int8 tensors"
+    return None

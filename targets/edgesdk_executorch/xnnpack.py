@@ -1,0 +1,139 @@
+"""The XNNPACK delegate's payload: a flatbuffer inside the ``.pte`` with nodes and types.
+
+ExecuTorch serialises the graph by the schema it ships; ``flatc``, which it ships too, turns the
+payload back into JSON here. It runs in a process of its own, so a damaged file cannot crash us.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgesdk.errors import ArtifactError
+from edgesdk_executorch.node import Node
+
+_FLATC_TIMEOUT_S = 120.0
+_NO_VALUE = 2**32 - 1
+_NO_HANDLE = 2**16 - 1
+_HEADER_BYTES = 30
+
+_DTYPES = {
+    "fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "qint8": "int8", "quint8": "uint8",
+    "qcint8": "int8", "qdint8": "dynamic int8", "qint32": "int32", "qcint32": "int32",
+    "int32": "int32", "qcint4": "int4", "qbint4": "int4",
+}  # fmt: skip
+_NON_FINITE = re.compile(r"(?<=[:\[,])(\s*)(-?)(inf|nan)(?=\s*[,\]}])")
+
+
+def read_nodes(payload: bytes, prefix: str) -> Iterator[Node]:
+    """Yield the nodes of a payload in execution order, their names behind a prefix.
+
+    Raises ``ArtifactError`` where ``flatc`` cannot read it, ``KeyError`` and the like where it is
+    a flatbuffer of something else.
+    """
+    graph = _decode(payload)
+    values = {value["id_out"]: value for value in map(_flatten, graph["xvalues"])}
+    producers: dict[int, str] = {}
+    for position, entry in enumerate(graph["xnodes"]):
+        name = f"{prefix}{_operator_name(entry['xnode_union_type'])}_{position}"
+        yield _node(name, entry, values, graph["constant_data"], producers)
+        fields = entry["xnode_union"]
+        producers |= {fields[key]: name for key in fields if key.startswith("output")}
+
+
+def _decode(payload: bytes) -> Any:
+    from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import (
+        XNNHeader,
+        _get_schema_bytes,
+    )
+    from executorch.exir._serialize._flatbuffer import _get_flatc_path
+
+    header = XNNHeader.from_bytes(payload[:_HEADER_BYTES])
+    end = header.flatbuffer_offset + header.flatbuffer_size
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "schema.fbs").write_bytes(_get_schema_bytes())
+        (folder / "graph.bin").write_bytes(payload[header.flatbuffer_offset : end])
+        options = ["--json", "--strict-json", "--defaults-json", "--raw-binary", "-o", name]
+        files = [str(folder / "schema.fbs"), "--", str(folder / "graph.bin")]
+        result = subprocess.run(  # noqa: S603 - a fixed program, its arguments are our own paths
+            [_get_flatc_path(), *options, *files],
+            capture_output=True,
+            timeout=_FLATC_TIMEOUT_S,
+            check=False,
+        )
+        if result.returncode != 0:
+            raise ArtifactError(
+                "the program's XNNPACK payload is damaged: flatc ended with exit code "
+                f"{result.returncode}",
+                next_step="copy the artifact again, or compile it anew",
+            )
+        text = (folder / "graph.json").read_text(encoding="utf-8")
+    # flatc writes C's names for numbers that JSON has no word for; Python's parser knows others.
+    names = {"inf": "Infinity", "nan": "NaN"}
+    return json.loads(_NON_FINITE.sub(lambda m: m[1] + m[2] + names[m[3]], text))
+
+
+def _flatten(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a value's fields in one level, whether it is quantized or not."""
+    content = value["xvalue_union"]
+    return {**content.get("tensor_value", {}), **content}
+
+
+def _node(
+    name: str,
+    entry: Mapping[str, Any],
+    values: Mapping[int, Any],
+    constants: list[Any],
+    producers: Mapping[int, str],
+) -> Node:
+    fields = entry["xnode_union"]
+    kind = entry["xnode_union_type"]
+    operands = [values[fields[key]] for key in _operand_keys(kind, fields)]
+    activations = [value for value in operands if not value["constant_buffer_idx"]]
+    result = _dtype(values[fields.get("output_id", fields.get("output_value_id"))])
+    weight = values[fields["filter_id"]] if "filter_id" in fields else None
+    source = "/".join(sorted({_dtype(value) for value in activations})) or result
+    return Node(
+        name=name,
+        op=_operator_name(kind),
+        dtype=result if source == result else f"{source}->{result}",
+        where="xnnpack",
+        constants=dict(item for value in operands for item in _constants(value, constants)),
+        reads=tuple(producers.get(value["id_out"], "") for value in activations),
+        weight_dtype=_dtype(weight) if weight else None,
+        weight_shape=tuple(weight["dims"]) if weight else None,
+        handle=None if entry["debug_handle"] == _NO_HANDLE else entry["debug_handle"],
+    )
+
+
+def _operand_keys(kind: str, fields: Mapping[str, Any]) -> list[str]:
+    """Return the fields that name what a node reads; a concatenation has five, not all in use."""
+    keys = [key for key in fields if key.endswith("_id") and not key.startswith("output")]
+    if kind.startswith("XNNConcatenate"):
+        keys = sorted(keys)[: int(kind[-1])]
+    return [key for key in keys if fields[key] != _NO_VALUE]
+
+
+def _constants(value: Mapping[str, Any], table: list[Any]) -> Iterator[tuple[str, int]]:
+    """Yield key and bytes of a value's data and of its scales, as far as they are constants."""
+    scales = value.get("quant_params", {}).get("scale_buffer_idx", 0)
+    for index in (value["constant_buffer_idx"], scales):
+        if index:
+            entry = table[index]
+            yield entry["named_key"] or f"offset {entry['offset']}", entry["size"]
+
+
+def _dtype(value: Mapping[str, Any]) -> str:
+    name = str(value["datatype"]).removeprefix("xnn_datatype_")
+    return _DTYPES.get(name, name)
+
+
+def _operator_name(kind: str) -> str:
+    """Return ``depthwise_conv2d`` for ``XNNDepthwiseConv2d``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.removeprefix("XNN")).lower()

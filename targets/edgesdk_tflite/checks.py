@@ -1,0 +1,187 @@
+"""What re-reading the emitted file proves: its types, weights, inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from edgesdk.artifact import Check, TensorSpec
+from edgesdk.compressed import CompressedModel
+from edgesdk.scheme import Scheme
+from edgesdk.target import Emission
+from edgesdk.trace import export_model
+from edgesdk_tflite.exported import (
+    KernelElements,
+    kernel_elements,
+    outputs_follow_inputs,
+)
+from edgesdk_tflite.flatbuffer import FileTensor, ModelFile
+from edgesdk_tflite.layout import moves_channels
+from edgesdk_tflite.operators import computing_type, float_islands, kernels_not_in
+from edgesdk_tflite.quiet import captured_output
+
+KERNEL_TYPE: Mapping[Scheme, str] = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
+_BYTES: Mapping[str, int] = {"float32": 4, "float16": 2, "int8": 1}
+
+
+def check_file(file: ModelFile, emission: Emission, model: CompressedModel) -> tuple[Check, ...]:
+    """Return every check on a file against what ``emit`` said of it and the model it came from."""
+    with captured_output():
+        program = export_model(model.module, model.example_inputs)
+        expected = kernel_elements(program)
+        follows = outputs_follow_inputs(program)
+    return (
+        _tensors_as_stated(file, emission),
+        _shapes_of_the_model(emission, model),
+        _no_layout_transposition(file, emission),
+        _arithmetic(file, model.scheme),
+        _one_kind_of_io(file, model.scheme),
+        _kernel_storage(file, KERNEL_TYPE[model.scheme]),
+        _kernel_count(file, expected),
+        _outputs_computed(file, emission, follows),
+    )
+
+
+def _tensors_as_stated(file: ModelFile, emission: Emission) -> Check:
+    wrong = [
+        *_differences("input", emission.inputs, file.inputs),
+        *_differences("output", emission.outputs, file.outputs),
+    ]
+    stated = [f"{spec.name} {spec.dtype}{list(spec.shape)}" for spec in emission.inputs]
+    return Check(
+        name="inputs and outputs are those stated",
+        passed=not wrong,
+        detail="; ".join(wrong) or f"takes {', '.join(stated)}",
+    )
+
+
+def _differences(
+    kind: str, specs: Sequence[TensorSpec], tensors: Mapping[str, FileTensor]
+) -> list[str]:
+    if [spec.name for spec in specs] != list(tensors):
+        return [f"the file's {kind}s are {list(tensors)}"]
+    wrong = []
+    for spec, tensor in zip(specs, tensors.values(), strict=True):
+        found = (tensor.shape, tensor.dtype, tensor.scale, tensor.zero_point)
+        stated = (spec.shape, spec.dtype, spec.scale, spec.zero_point)
+        if found != stated:
+            wrong.append(f"{kind} {spec.name} is {found} in the file and was stated as {stated}")
+    return wrong
+
+
+def _shapes_of_the_model(emission: Emission, model: CompressedModel) -> Check:
+    wrong = []
+    for spec, example in zip(emission.inputs, model.example_inputs, strict=True):
+        expected = tuple(example.shape[axis] for axis in spec.from_torch)
+        if spec.shape != expected:
+            wrong.append(f"{spec.name} is {list(spec.shape)}, the example gives {list(expected)}")
+    return Check(
+        name="input shapes follow from the example inputs",
+        passed=not wrong,
+        detail="; ".join(wrong) or "every axis is where the layout says",
+    )
+
+
+def _no_layout_transposition(file: ModelFile, emission: Emission) -> Check:
+    moved = [
+        spec.name
+        for spec in emission.inputs
+        if spec.name in file.inputs
+        and moves_channels(file, file.inputs[spec.name], spec.from_torch)
+    ]
+    return Check(
+        name="no input is transposed to another layout",
+        passed=not moved,
+        detail=f"the file transposes {', '.join(moved)} first" if moved else "read as they come",
+    )
+
+
+def _arithmetic(file: ModelFile, scheme: Scheme) -> Check:
+    if scheme == "int8":
+        islands = float_islands(file)
+        named = sorted({f"{op.name} ({op.outputs[0].name})" for op in islands})
+        return Check(
+            name="arithmetic is int8",
+            passed=not named,
+            detail=f"in float: {', '.join(named)}" if named else f"{len(file.operators)} operators",
+        )
+    integer = sorted({op.name for op in file.operators if computing_type(op) == "int8"})
+    return Check(
+        name="arithmetic is floating point",
+        passed=not integer,
+        detail=f"in int8: {', '.join(integer)}" if integer else f"{len(file.operators)} operators",
+    )
+
+
+def _one_kind_of_io(file: ModelFile, scheme: Scheme) -> Check:
+    """Quantized inputs and outputs are all int8 or all float; one that nothing reads is neither."""
+    tensors = (*(t for t in file.inputs.values() if file.consumers(t)), *file.outputs.values())
+    kinds = {t.dtype for t in tensors if t.dtype.startswith("float") or t.scales}
+    allowed = ({"int8"}, {"float32"}, set[str]()) if scheme == "int8" else ({"float32"}, set[str]())
+    return Check(
+        name="inputs and outputs are of one kind",
+        passed=kinds in allowed,
+        detail=" and ".join(sorted(kinds)) or "integers as the model takes them",
+    )
+
+
+def _kernel_storage(file: ModelFile, dtype: str) -> Check:
+    """Kernels have the scheme's type, the bytes that type takes, and finite values."""
+    wrong = list(kernels_not_in(file, dtype))
+    total = 0
+    for _, kernel in file.kernels():
+        assert kernel.data is not None
+        total += len(kernel.data)
+        if kernel.dtype == dtype and len(kernel.data) != kernel.elements * _BYTES[dtype]:
+            wrong.append(f"{kernel.name}: {len(kernel.data)} bytes for {kernel.elements} elements")
+        elif kernel.dtype in ("float32", "float16") and not _is_finite(kernel):
+            wrong.append(f"{kernel.name} holds infinity or NaN")
+        elif kernel.dtype == "int8" and not kernel.scales:
+            wrong.append(f"{kernel.name} has no scale")
+    return Check(
+        name=f"kernels are stored as {dtype}",
+        passed=not wrong,
+        detail="; ".join(wrong) or f"{total} bytes",
+    )
+
+
+def _is_finite(kernel: FileTensor) -> bool:
+    assert kernel.data is not None
+    return bool(np.isfinite(kernel.data.view(kernel.dtype)).all())
+
+
+def _kernel_count(file: ModelFile, expected: KernelElements) -> Check:
+    """The file multiplies by as many kernel elements as the model.
+
+    Folding a batch norm rescales a kernel and adds to a bias but never changes how many elements
+    a kernel has, so the count is exact; biases and batch norms, which folding merges, do not
+    enter. A file emitted from another (say, the unpruned) network fails.
+    """
+    sizes = {kernel.buffer: kernel.elements for _, kernel in file.kernels()}
+    found = sum(sizes.values())
+    wanted = f"{expected.least}"
+    if expected.most != expected.least:
+        wanted += f" to {expected.most}, as some are used more than once"
+    return Check(
+        name="kernel elements are those of the model",
+        passed=expected.least <= found <= expected.most,
+        detail=f"{found} in the file, {wanted} in the model",
+    )
+
+
+def _outputs_computed(file: ModelFile, emission: Emission, follows: tuple[bool, ...]) -> Check:
+    reached = {tensor.key for tensor in file.inputs.values()}
+    for op in file.operators:
+        if any(tensor is not None and tensor.key in reached for tensor in op.inputs):
+            reached.update(tensor.key for tensor in op.outputs)
+    constant = [
+        spec.name
+        for spec, follow in zip(emission.outputs, follows, strict=True)
+        if follow and spec.name in file.outputs and file.outputs[spec.name].key not in reached
+    ]
+    return Check(
+        name="outputs are computed from the inputs",
+        passed=not constant,
+        detail=f"{', '.join(constant)} is a constant" if constant else "every one",
+    )

@@ -1,0 +1,89 @@
+"""A compressed model in PyTorch becomes a float ``.tflite`` file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from edgesdk.compressed import CompressedModel
+from edgesdk.errors import UnsupportedModel
+from edgesdk.task import Tensors
+from edgesdk.trace import export_model
+from edgesdk_tflite.exported import layers_by_hierarchy
+from edgesdk_tflite.failure import conversion_error
+from edgesdk_tflite.flatbuffer import parse_model
+from edgesdk_tflite.layout import (
+    Layout,
+    arrange,
+    channels_last_layout,
+    without_transpositions,
+    wrap,
+)
+from edgesdk_tflite.naming import name_tensors
+from edgesdk_tflite.quiet import captured_output
+
+SIGNATURE = "serving_default"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FloatFile:
+    """A float file's content, its layout, and the layer each operator's output tensor is from."""
+
+    content: bytes
+    layout: Layout
+    layer_of: Mapping[str, str]
+
+
+def convert_float(model: CompressedModel) -> FloatFile:
+    """Return the model as a float32 file with batch norms folded, at the example inputs' batch.
+
+    Inputs and outputs are named after ``model.inputs`` and ``model.outputs`` and lie in the
+    layout that ``edgesdk_tflite.layout`` describes. Raises ``UnsupportedModel`` naming layer and
+    operator where the model cannot be traced or holds what LiteRT has no operator for.
+    """
+    layers = layers_by_hierarchy(export_model(model.module, model.example_inputs))
+    layout = channels_last_layout(model.module, model.example_inputs)
+    converted = _convert_in(layout, model, layers)
+    better = without_transpositions(layout, parse_model(converted.content))
+    return converted if better == layout else _convert_in(better, model, layers)
+
+
+def _convert_in(layout: Layout, model: CompressedModel, layers: Mapping[str, str]) -> FloatFile:
+    inputs = arrange(model.example_inputs, layout.inputs)
+    with captured_output():
+        wrapped = wrap(model.module, layout)
+        content = _litert_torch_convert(wrapped, inputs)
+    named = name_tensors(
+        content,
+        [spec.name for spec in model.inputs],
+        [spec.name for spec in model.outputs],
+        layers,
+    )
+    _require_builtin_operators(named.content, named.layer_of)
+    return FloatFile(content=named.content, layout=layout, layer_of=named.layer_of)
+
+
+def _litert_torch_convert(wrapped: nn.Module, inputs: Tensors) -> bytes:
+    import litert_torch
+
+    try:
+        content: bytes = litert_torch.convert(wrapped, inputs).model_content()
+    except Exception as problem:  # whatever the converter raises is about the model
+        raise conversion_error(problem) from problem
+    return content
+
+
+def _require_builtin_operators(content: bytes, layer_of: Mapping[str, str]) -> None:
+    """Raise ``UnsupportedModel`` for operators that the converter passes on and no runtime has."""
+    for op in parse_model(content).operators:
+        if op.name.startswith(("CUSTOM", "STABLEHLO_")) and op.name != "STABLEHLO_COMPOSITE":
+            layer = layer_of.get(op.outputs[0].name, "") if op.outputs else ""
+            where = f" at layer {layer!r}" if layer else ""
+            raise UnsupportedModel(
+                f"LiteRT has no operator for {op.name}{where}",
+                expected="operators that LiteRT has",
+                next_step="move that step (sorting, for instance) out of the model",
+                details={"layer": layer, "operator": op.name},
+            )

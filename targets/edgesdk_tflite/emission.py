@@ -1,0 +1,61 @@
+"""Write ``model.tflite`` in the asked precision and say how to feed it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from edgesdk.artifact import TensorSpec
+from edgesdk.compressed import CompressedModel
+from edgesdk.target import Emission
+from edgesdk_tflite.convert import FloatFile, convert_float
+from edgesdk_tflite.flatbuffer import FileTensor, read_model
+from edgesdk_tflite.layout import Permutation
+from edgesdk_tflite.packages import tool_versions
+from edgesdk_tflite.quantize import quantize_int8, store_float16
+
+MODEL = "model.tflite"
+
+
+def emit_model(model: CompressedModel, folder: Path, *, integer_io: bool) -> Emission:
+    """Write the model's file in its scheme and return the emission, read back from the file."""
+    converted = convert_float(model)
+    (folder / MODEL).write_bytes(_content(converted, model, integer_io))
+    file = read_model(folder / MODEL)
+    unlabelled: list[tuple[str, ...]] = [()] * len(file.inputs)
+    return Emission(
+        files=(MODEL,),
+        inputs=_specs(file.inputs, converted.layout.inputs, unlabelled),
+        outputs=_specs(
+            file.outputs, converted.layout.outputs, [spec.labels for spec in model.outputs]
+        ),
+        tool_versions=tool_versions(),
+        layer_of=converted.layer_of,
+    )
+
+
+def _content(converted: FloatFile, model: CompressedModel, integer_io: bool) -> bytes:
+    if model.scheme == "int8":
+        return quantize_int8(converted, model, integer_io=integer_io)
+    if model.scheme == "fp16":
+        return store_float16(converted)
+    return converted.content
+
+
+def _specs(
+    tensors: Mapping[str, FileTensor],
+    orders: Sequence[Permutation],
+    labels: Sequence[tuple[str, ...]],
+) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(
+            name=name,
+            shape=tensor.shape,
+            dtype=tensor.dtype,
+            from_torch=order,
+            scale=tensor.scale,
+            zero_point=tensor.zero_point,
+            labels=names,
+        )
+        for (name, tensor), order, names in zip(tensors.items(), orders, labels, strict=True)
+    )

@@ -1,0 +1,103 @@
+"""Short names in the file: inputs and outputs as the task calls them, tensors after their layer.
+
+The converter names every tensor after the Python classes around it, a third of a small file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgesdk.errors import UnsupportedModel
+from edgesdk_tflite.flatbuffer import KERNEL_INPUTS, items, operator_name, pack, unpack
+
+# The leading parts of each name the converter gives: the wrapper's class and the model's.
+_AROUND_THE_MODEL = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """A renamed file, and for each operator's output tensor the model layer it came from."""
+
+    content: bytes
+    layer_of: Mapping[str, str]
+
+
+@dataclass
+class _Names:
+    """Gives each name out once; a second "conv1" becomes "conv1;1"."""
+
+    uses: dict[str, int] = field(default_factory=dict)
+
+    def take(self, name: str) -> str:
+        count = self.uses.get(name, 0)
+        self.uses[name] = count + 1
+        return self.take(f"{name};{count}") if count else name
+
+
+def name_tensors(
+    content: bytes, inputs: Sequence[str], outputs: Sequence[str], layers: Mapping[str, str]
+) -> Named:
+    """Return a converted file with its signature and tensors renamed, otherwise unchanged.
+
+    ``inputs`` and ``outputs`` are the task's names in the model's order, which becomes the
+    signature's order; ``layers`` gives the module path for each name below the model's own.
+    """
+    model = unpack(content)
+    signature, graph = model.signatureDefs[0], model.subgraphs[0]
+    signature.inputs = _reordered(signature.inputs, "args", inputs)
+    signature.outputs = _reordered(signature.outputs, "output", outputs)
+    layer_of_operator = [_layer(model, graph, op, layers) for op in items(graph.operators)]
+    names, given = _Names(), dict[int, str]()
+    for entry in (*signature.inputs, *signature.outputs):
+        if entry.tensorIndex not in given:
+            given[entry.tensorIndex] = names.take(entry.name)
+    for op, layer in zip(items(graph.operators), layer_of_operator, strict=True):
+        base = layer or operator_name(model, op).lower()
+        for index in (*items(op.outputs), *items(op.inputs)):
+            if index >= 0 and int(index) not in given:
+                given[int(index)] = names.take(base)
+    for index, tensor in enumerate(graph.tensors):
+        tensor.name = given.get(index) or names.take("unused")
+    layer_of = {
+        given[int(index)]: layer
+        for op, layer in zip(items(graph.operators), layer_of_operator, strict=True)
+        for index in items(op.outputs)
+        if layer
+    }
+    return Named(content=pack(model), layer_of=layer_of)
+
+
+def _reordered(entries: list[Any], prefix: str, names: Sequence[str]) -> list[Any]:
+    """Return the signature's entries in the model's order, named as the task names them.
+
+    The converter numbers them, and sorts "args_10" before "args_2".
+    """
+    by_name = {entry.name.decode(): entry for entry in entries}
+    unique, found = _Names(), []
+    for position, name in enumerate(names):
+        entry = by_name.pop(f"{prefix}_{position}", None)
+        if entry is None:
+            break
+        entry.name = unique.take(name)
+        found.append(entry)
+    if len(found) != len(names) or by_name:
+        raise UnsupportedModel(
+            f"the converted model has {len(entries)} {prefix} and the task names {len(names)}",
+            expected="one tensor per argument of forward, and one or a tuple of tensors returned",
+        )
+    return found
+
+
+def _layer(model: Any, graph: Any, op: Any, layers: Mapping[str, str]) -> str:
+    """Return the layer of an operator: its kernel's, whose name no fused activation replaces."""
+    kernels = [op.inputs[i] for i in KERNEL_INPUTS.get(operator_name(model, op), ())]
+    constant = [i for i in kernels if model.buffers[graph.tensors[i].buffer].data is not None]
+    for index in (*constant, *items(op.outputs)):
+        # Operators that were fused are listed one after the other, the first to compute last.
+        for hierarchy in reversed((graph.tensors[index].name or b"").decode().split(";")):
+            layer = layers.get("/".join(hierarchy.split("/")[_AROUND_THE_MODEL:]))
+            if layer is not None:
+                return layer
+    return ""

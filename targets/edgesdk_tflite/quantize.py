@@ -1,0 +1,150 @@
+"""A float ``.tflite`` file becomes one with int8 arithmetic, or with float16 weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.compress.pt2e import calibration_batches
+from edgesdk.compressed import CompressedModel
+from edgesdk.errors import TaskError, UnsupportedModel
+from edgesdk_tflite.boundary import with_float_boundary
+from edgesdk_tflite.convert import SIGNATURE, FloatFile
+from edgesdk_tflite.flatbuffer import parse_model
+from edgesdk_tflite.layout import arrange
+from edgesdk_tflite.operators import CONVERSIONS, float_islands, kernels_not_in
+from edgesdk_tflite.quiet import captured_output
+
+
+def quantize_int8(float_file: FloatFile, model: CompressedModel, *, integer_io: bool) -> bytes:
+    """Return the file with int8 weights and activations, calibrated on all of ``calibration``.
+
+    ai-edge-quantizer's ``static_wi8_ai8``: weights symmetric with one scale per output channel,
+    activations with one scale and zero point per tensor, biases int32 (Jacob et al. 2018,
+    "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+    Inference"). Ranges are the smallest and largest value over all samples, whatever their order
+    and batches; the tool's own default, a moving average, clips: with it ResNet-20 on CIFAR-10
+    kept 14 dB of signal to noise at the logits, with this 30 dB.
+
+    With ``integer_io`` the file takes and returns int8, otherwise float around the same graph.
+    Raises ``TaskError`` for calibration data that is missing, not finite or of the wrong shape,
+    and ``UnsupportedModel`` where an operator stays in float: a file that is int8 in name only
+    is of no use.
+    """
+    from ai_edge_quantizer import calibrator, qtyping, recipe_manager
+    from ai_edge_quantizer.utils import qsv_utils
+
+    recipes = recipe_manager.RecipeManager()
+    recipes.add_static_config(
+        regex=".*",
+        operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
+        activation_num_bits=8,
+        weight_num_bits=8,
+    )
+    samples = _calibration_samples(float_file, model)
+    with _quantizing():
+        ranges = calibrator.Calibrator(
+            float_file.content, num_threads=1, qsv_update_func=qsv_utils.min_max_update
+        )
+        ranges.calibrate({SIGNATURE: samples}, recipes)
+        content = _apply(recipes, float_file, ranges.get_model_qsvs())
+    _require_int8(content, float_file.layer_of)
+    return content if integer_io else with_float_boundary(content)
+
+
+def store_float16(float_file: FloatFile) -> bytes:
+    """Return the file with the kernels of convolutions and matrix products stored as float16.
+
+    A DEQUANTIZE in front of each restores float32: on the CPU (XNNPACK) that happens once, when
+    the file is loaded, and arithmetic is float32; GPU and NPU delegates compute in float16.
+    Activations and biases stay float32 in the file. Raises ``UnsupportedModel`` for a kernel that
+    cannot be stored so (a batched product with a constant).
+    """
+    from ai_edge_quantizer import qtyping, recipe_manager
+
+    recipes = recipe_manager.RecipeManager()
+    recipes.add_weight_only_config(
+        regex=".*",
+        operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
+        num_bits=16,
+        algorithm_key="float_casting",
+    )
+    with _quantizing():
+        content = _apply(recipes, float_file, None)
+    left = kernels_not_in(parse_model(content), "float16")
+    if left:
+        raise UnsupportedModel(
+            f"float16 weights are not possible for {', '.join(left)}: they stay float32",
+            next_step="compile with fp32, or express the product as a Linear layer",
+        )
+    return content
+
+
+@contextmanager
+def _quantizing() -> Iterator[None]:
+    """Silence the quantizer; what it raises is about the model it cannot quantize."""
+    try:
+        with captured_output():
+            yield
+    except Exception as problem:
+        said = str(problem).strip().split("\n", 1)[0] or type(problem).__name__
+        raise UnsupportedModel(
+            f"ai-edge-quantizer cannot quantize the converted model: {said}",
+            next_step="compile with fp32, or use another target",
+        ) from problem
+
+
+def _apply(recipes: Any, float_file: FloatFile, ranges: Any) -> bytes:
+    """Return the float file quantized by the recipes, with these activation ranges if any."""
+    from ai_edge_quantizer import quantizer
+
+    result = quantizer.Quantizer(float_file.content, recipes.get_quantization_recipe()).quantize(
+        ranges, enable_progress_bar=False, enable_progress_report=False
+    )
+    return bytes(result.quantized_model)
+
+
+def _calibration_samples(
+    float_file: FloatFile, model: CompressedModel
+) -> list[Mapping[str, NDArray[np.generic]]]:
+    """Return all calibration batches as the file takes them, by input name."""
+    inputs = parse_model(float_file.content).inputs
+    samples: list[Mapping[str, NDArray[np.generic]]] = []
+    for batch in calibration_batches(model):
+        arranged = arrange(batch, float_file.layout.inputs)
+        sample = {
+            name: tensor.detach().numpy().astype(spec.dtype)
+            for (name, spec), tensor in zip(inputs.items(), arranged, strict=True)
+        }
+        for name, array in sample.items():
+            if not np.isfinite(array).all():
+                raise TaskError(
+                    f"the calibration data of input {name!r} holds NaN or infinity",
+                    expected="finite values like those of the deployed inputs",
+                )
+        samples.append(sample)
+    return samples
+
+
+def _require_int8(content: bytes, layer_of: Mapping[str, str]) -> None:
+    islands = float_islands(parse_model(content))
+    computing = [op for op in islands if op.name not in CONVERSIONS] or islands
+    if not computing:
+        return
+    named = sorted({f"{op.name} at {_place(op.outputs[0].name, layer_of)}" for op in computing})
+    raise UnsupportedModel(
+        f"int8 is not possible for {', '.join(named)}: float arithmetic would remain",
+        expected="operators that the quantizer has an int8 form of",
+        next_step="replace them (ReLU or Hardswish for another activation), or use fp16 or fp32",
+        details={"operators": named},
+    )
+
+
+def _place(tensor: str, layer_of: Mapping[str, str]) -> str:
+    # The quantizer appends to the names of the tensors it inserts.
+    name = tensor.removesuffix("_quantized").removesuffix("_dequant")
+    return f"layer {layer_of[name]!r}" if name in layer_of else f"tensor {name!r}"

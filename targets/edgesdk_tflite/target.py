@@ -1,0 +1,101 @@
+"""The target ``tflite``: what it can do where, emission, and the runtimes that check the result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgesdk.artifact import Check, OpCount, inside
+from edgesdk.compressed import CompressedModel
+from edgesdk.device import Runtime
+from edgesdk.errors import UsageError, near_names
+from edgesdk.scheme import SCHEMES, Scheme
+from edgesdk.target import Capability, Emission, Session, Simulation, Toolchain
+from edgesdk_tflite import packages
+from edgesdk_tflite.checks import check_file
+from edgesdk_tflite.emission import emit_model
+from edgesdk_tflite.flatbuffer import read_model
+from edgesdk_tflite.micro import MicroSession
+from edgesdk_tflite.operators import count_operators
+from edgesdk_tflite.session import LiteRTSession
+
+MICRO = "tflite-micro"
+HOST_RUNTIMES = ("litert", "litert-reference", MICRO)
+
+
+class TFLiteTarget:
+    """Emits ``model.tflite`` for LiteRT, TensorFlow Lite and TensorFlow Lite Micro.
+
+    The same file runs on a phone's CPU (XNNPACK), on its GPU or NPU through LiteRT's delegates,
+    and, where every operator is among TensorFlow Lite Micro's, on a microcontroller.
+    """
+
+    name = packages.NAME
+
+    def toolchain(self) -> Toolchain:
+        """Return which packages of the converter are here; tflite-micro is asked for when used."""
+        return packages.converter_toolchain()
+
+    def capability(self, runtime: Runtime) -> Capability:
+        """Return the schemes the runtime computes and this target emits, and why not the others.
+
+        ``fp16`` stores float16 kernels and float32 activations; a CPU computes such a file in
+        float32, GPU and NPU delegates in float16.
+        """
+        refused = {s: r for s in SCHEMES if (r := _refusal(s, runtime)) is not None}
+        return Capability(schemes=tuple(s for s in SCHEMES if s not in refused), refused=refused)
+
+    def emit(self, model: CompressedModel, runtime: Runtime, folder: Path) -> Emission:
+        """Write ``model.tflite`` and return how to feed it; equal models give equal bytes.
+
+        Float inputs and outputs of four dimensions are [N, H, W, C] (``edgesdk_tflite.layout``
+        says when not). int8 files take and return int8 where ``runtime.integer_io``, float
+        otherwise. Raises ``UnsupportedModel`` naming layer and operator, ``TaskError`` for
+        unusable calibration data, and ``TargetUnavailable``.
+        """
+        packages.require_converter()
+        return emit_model(model, folder, integer_io=runtime.integer_io)
+
+    def operators(self, folder: Path, emission: Emission) -> tuple[OpCount, ...]:
+        """Re-open the file and count its operators by type and weight bytes."""
+        return count_operators(read_model(inside(folder, emission.files[0])))
+
+    def checks(self, folder: Path, emission: Emission, model: CompressedModel) -> tuple[Check, ...]:
+        """Re-open the file and return what reading it proves or disproves."""
+        return check_file(read_model(inside(folder, emission.files[0])), emission, model)
+
+    def host_runtime(self, runtime: Runtime) -> str:
+        """Return "tflite-micro" for microcontrollers and "litert" for everything else.
+
+        Raises ``TargetUnavailable`` where tflite-micro is needed and not installed, so that the
+        lack shows before any work is done.
+        """
+        if runtime.runtime != MICRO:
+            return "litert"
+        packages.require_micro()
+        return MICRO
+
+    def open(self, folder: Path, emission: Emission, host_runtime: str, threads: int) -> Session:
+        """Load the file in LiteRT, LiteRT's reference kernels or TensorFlow Lite Micro."""
+        if host_runtime not in HOST_RUNTIMES:
+            raise UsageError(
+                f"target {self.name!r} has no host runtime {host_runtime!r}",
+                expected=f"one of {', '.join(HOST_RUNTIMES)}",
+                next_step=" or ".join(near_names(host_runtime, HOST_RUNTIMES)) or None,
+            )
+        if host_runtime == MICRO:
+            return MicroSession(folder, emission)
+        reference = host_runtime == "litert-reference"
+        return LiteRTSession(folder, emission, threads, reference=reference)
+
+    def simulate(self, model: CompressedModel) -> Simulation | None:
+        """Return None: the file itself runs here, so nothing needs to be simulated."""
+        return None
+
+
+def _refusal(scheme: Scheme, runtime: Runtime) -> str | None:
+    if scheme == "fp16" and runtime.runtime == MICRO:
+        return "TensorFlow Lite Micro's DEQUANTIZE takes no float16, so such weights cannot load"
+    if scheme not in runtime.precisions:
+        known = ", ".join(runtime.precisions)
+        return f"{runtime.runtime} on this device's {runtime.unit} is profiled for {known} only"
+    return None

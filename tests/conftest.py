@@ -1,0 +1,87 @@
+"""Fixtures for every test: a cache of its own, one thread, known seeds, and a target without toolchain."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+from edgesdk.device import DeviceProfile
+from edgesdk.device_files import load_device
+from edgesdk.target import find_target, target_names
+
+REFERENCE_TARGET = Path(__file__).parents[1] / "examples" / "reference_target"
+
+settings.register_profile("edgesdk", deadline=None, derandomize=True, database=None)
+settings.load_profile("edgesdk")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep everything out of the user's folders, for fixtures that outlive a test too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGESDK_CACHE", str(tmp_path_factory.mktemp("session-cache")))
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        torch.set_num_threads(1)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def cache_root(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A fresh cache folder, which ``$EDGESDK_CACHE`` names during the test."""
+    root = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("EDGESDK_CACHE", str(root))
+    return root
+
+
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    """The same random numbers in every run and in any order of tests."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
+
+
+Register = Callable[[str, str, Path], None]
+
+
+@pytest.fixture
+def register_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Register]:
+    """Register a target by name, entry point and the folder of its module, as a stranger's would.
+
+    It is found here and in worker processes through a distribution's metadata.
+    """
+
+    def register(name: str, entry_point: str, folder: Path) -> None:
+        site = tmp_path / "site"
+        info = site / f"{name}_target-1.0.dist-info"
+        info.mkdir(parents=True)
+        metadata = f"Metadata-Version: 2.1\nName: {name}-target\nVersion: 1.0\n"
+        (info / "METADATA").write_text(metadata)
+        (info / "entry_points.txt").write_text(f"[edgesdk.targets]\n{name} = {entry_point}\n")
+        found = [str(site), str(folder)]
+        monkeypatch.setattr(sys, "path", [*found, *sys.path])
+        before = os.environ.get("PYTHONPATH")
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*found, *([before] if before else [])]))
+        find_target.cache_clear()
+        target_names.cache_clear()
+
+    yield register
+    find_target.cache_clear()
+    target_names.cache_clear()
+
+
+@pytest.fixture
+def reference_device(register_target: Register) -> DeviceProfile:
+    """The device of the guide's reference target, which is registered: no toolchain is needed."""
+    register_target("numpy", "edgesdk_numpy:TARGET", REFERENCE_TARGET)
+    return load_device(str(REFERENCE_TARGET / "numpy_computer.toml"))
