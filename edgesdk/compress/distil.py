@@ -34,6 +34,7 @@ from edgesdk.task_source import example_outputs, task_key, weights_sha256
 from edgesdk.user_code import user_code
 
 _SAMPLE_VISITS = 60_000
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def default_distil(task: Task) -> Distil:
@@ -42,21 +43,33 @@ def default_distil(task: Task) -> Distil:
     Epochs are chosen for about 60,000 sample visits, at least 3 and at most 60, because what a
     pruned network needs is a number of gradient steps, not of passes. Counts the samples by one
     pass over ``training()``. Most weight is on the soft targets, as Hinton et al. (2015, section
-    2) found best. Batch norm makes a network indifferent to the scale of its weights, so it takes
-    large steps (van Laarhoven, "L2 Regularization versus Batch and Weight Normalization", 2017);
-    layer norm in a residual stream does not, and its networks get a smaller learning rate.
+    2) found best. Patience is half the epochs, since a cosine schedule gains most near its end.
     """
     with seeded(torch.device("cpu"), task.seed):
         _, samples = count_training(task)
     epochs = min(60, max(3, round(_SAMPLE_VISITS / samples)))
-    has_layer_norm = any(isinstance(m, nn.LayerNorm | nn.RMSNorm) for m in task.model.modules())
     return Distil(
         epochs=epochs,
-        learning_rate=1e-4 if has_layer_norm else 3e-3,
+        learning_rate=_default_learning_rate(task.model),
         temperature=4.0,
         alpha=0.9,
         patience=max(3, epochs // 2),
     )
+
+
+def _default_learning_rate(model: nn.Module) -> float:
+    """Return how large AdamW's steps may be, by the norm the network has.
+
+    Batch norm makes the layers before it indifferent to the scale of their weights, so they take
+    large steps (van Laarhoven, "L2 Regularization versus Batch and Weight Normalization", 2017);
+    networks with layer norm are mostly transformers, which are fine-tuned with small ones.
+    """
+    modules = list(model.modules())
+    if any(isinstance(module, nn.LayerNorm | nn.RMSNorm) for module in modules):
+        return 1e-4
+    if any(isinstance(module, _BATCH_NORMS) for module in modules):
+        return 5e-3
+    return 1e-3
 
 
 def recover(

@@ -1,22 +1,26 @@
 """How much each channel matters: by what removing it does to the loss, or by its weights.
 
-Taylor (Molchanov et al. 2019, "Importance Estimation for Neural Network Pruning", eq. 8): the
-change of the loss when a channel's weights in one layer vanish is, to first order, the sum of
-gradient times weight over them. Its square is averaged over batches, and a channel's score is
-the sum over all layers it goes through. Scores are in squared units of the loss, so channels of
-different groups compare directly.
+Taylor (Molchanov et al. 2019, "Importance Estimation for Neural Network Pruning"): when a set of
+weights vanishes, the loss changes to first order by the sum of gradient times weight over it;
+the square of that is the set's importance. Removing a channel is making every layer that reads
+it ignore it (``removal`` proves as much), so the sets are a channel's input weights in each
+layer that reads it; the squares are averaged over batches and summed over those layers. Scores
+are squared units of the loss, and those of different groups compare directly. (Summing also over
+the layers that give the channel counts one effect several times, and differently often from
+group to group.)
 
-Where batches have no labels, they are drawn from the model's own outputs: the divergence of the
-model from itself has no gradient, but under labels sampled from its distribution the expected
-square of the first-order change of the log-likelihood is the Fisher information's quadratic form
-in the removed weights, twice the second-order growth of that divergence (Theis et al. 2018,
-"Faster gaze prediction with dense networks and Fisher pruning", section 2). Sampled labels make
-gradients of zero mean, so the square of a batch's mean is in proportion to the mean of squares.
-The most likely label instead would give a confident model gradients near zero everywhere.
+Where batches have no labels, they are drawn from the model's own outputs. The divergence of a
+model from itself has no gradient, but under labels drawn from its own distribution the expected
+square of the change in log-likelihood is the Fisher information's quadratic form in the removed
+weights: twice the growth of that divergence, to second order (Theis et al. 2018, "Faster gaze
+prediction with dense networks and Fisher pruning"). Drawn labels give gradients of zero mean, so
+that the square of a batch's mean stays in proportion to the mean of squares; the likeliest label
+would give a confident model hardly any gradient.
 
-Magnitude, where there is no data: the Euclidean norm of a channel's weights in each layer,
-divided by that layer's mean over channels and averaged over layers. Layers have no common scale,
-so only the standing within a group is comparable: a score of 0.5 is half of the group's usual.
+Magnitude, where there is no data: the Euclidean norm of a channel's weights in a convolution or
+linear layer, divided by that layer's mean over channels because layers have no common scale, and
+summed over the layers the channel goes through: a residual stream's channels, which many layers
+share, matter more than those inside one block.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ import torch
 from pydantic import ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
+from torch.nn.modules.conv import _ConvNd
 
 from edgesdk.compress.channel_groups import ChannelGroup
 from edgesdk.compress.channel_slices import Layer, Member, find_layer, sum_per_channel
@@ -42,7 +47,7 @@ from edgesdk.task import Batch, OutputSpec, Task, output_tensors
 from edgesdk.task_source import calibration_batches, training_batches
 from edgesdk.user_code import user_code
 
-_SAMPLES = 1024
+_SAMPLES = 2048
 # Squares are taken batch by batch, so every task is scored in batches of one size.
 _SAMPLES_AT_ONCE = 32
 _TASK_LOSS_ALONE = Distil(epochs=1, learning_rate=1.0, temperature=1.0, alpha=0.0, patience=1)
@@ -68,7 +73,7 @@ def score_groups(task: Task, groups: Sequence[ChannelGroup]) -> ChannelScores:
     Training batches with targets: Taylor with the task's loss. Training batches without, or
     calibration inputs: Taylor with labels drawn from the model's own outputs (for outputs that
     are no class scores, from a normal distribution around them). No data: magnitude.
-    At most 1,024 samples are used. Random choices, a data loader's included, follow
+    At most 2,048 samples are used. Random choices, a data loader's included, follow
     ``task.seed``; the caller's random state stays as it was.
 
     Raises ``TaskError`` for what the task's data, model or loss raise, for data without a sample
@@ -128,25 +133,26 @@ def _slice(model: nn.Module, group: ChannelGroup, member: Member) -> _Slice:
 
 @torch.no_grad()
 def _squared_change(slices: Sequence[_Slice]) -> Tensor:
-    """Return ``(sum of gradient * weight)^2`` of each channel, summed over the layers."""
-    changes = []
+    """Return ``(sum of gradient * weight)^2`` of each channel, summed over what reads it."""
+    total = torch.zeros(len(slices[0].member.indices))
     for part in slices:
-        weights = part.parameters().items()
-        products = {name: p * p.grad for name, p in weights if p.grad is not None}
-        changes.append(part.per_channel(products) ** 2)
-    return torch.stack(changes).sum(0)
+        if part.member.side == "in":
+            weights = part.parameters().items()
+            products = {name: p * p.grad for name, p in weights if p.grad is not None}
+            total += part.per_channel(products) ** 2
+    return total
 
 
 @torch.no_grad()
 def _magnitude(slices: Sequence[_Slice]) -> Tensor:
-    """Return each channel's norm over the usual norm in its layer, averaged over the layers."""
-    relative = []
+    """Return each channel's norm over the usual norm in a layer, summed over weight layers."""
+    total = torch.zeros(len(slices[0].member.indices))
     for part in slices:
-        squares = {name: p**2 for name, p in part.parameters().items()}
-        if squares:
+        if isinstance(part.layer, _ConvNd | nn.Linear):
+            squares = {name: p**2 for name, p in part.parameters().items()}
             norms = part.per_channel(squares).sqrt()
-            relative.append(norms / norms.mean().clamp_min(torch.finfo(norms.dtype).tiny))
-    return torch.stack(relative).mean(0)
+            total += norms / norms.mean().clamp_min(torch.finfo(norms.dtype).tiny)
+    return total
 
 
 def _plain(scores: Mapping[str, Tensor]) -> dict[str, tuple[float, ...]]:

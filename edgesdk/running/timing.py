@@ -19,7 +19,7 @@ _ROUND_MS = 60.0
 _WARMUP_MS = 200.0
 _MINIMUM_ROUNDS = 8
 _MAXIMUM_ROUNDS = 60
-_TIME_LIMIT_S = 20.0
+_TIME_LIMIT_S = 10.0
 # The medians of the first and second half of the rounds agree within this share when stable.
 _STABLE = 0.02
 
@@ -49,7 +49,7 @@ def measure_alternating(
 
     Each round times every artifact once for about 60 ms; rounds continue until every median is
     stable (the two halves of the rounds agree within 2 %), at least 8 and at most 60 rounds or
-    20 s. Ratios between the returned medians hold although the machine's speed drifts.
+    10 s. Ratios between the returned medians hold although the machine's speed drifts.
     """
     series = [_warm_up(process, example_inputs) for process in processes]
     deadline = time.monotonic() + _TIME_LIMIT_S

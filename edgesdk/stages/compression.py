@@ -69,7 +69,6 @@ def _pruned(request: Request, steps: Sequence[Step]) -> nn.Module:
     module = request.task.model
     for step in steps:
         if isinstance(step, Prune):
-            request.progress.step(f"Pruning {len(step.groups)} channel groups")
             module = prune(module, request.task.example_inputs, step.groups)
     return module
 

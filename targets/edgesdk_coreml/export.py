@@ -93,8 +93,27 @@ def state_strides(program: ExportedProgram) -> None:
 
 
 def _decomposed(program: ExportedProgram) -> ExportedProgram:
-    decomposed: ExportedProgram = program.run_decompositions({_aten.gelu.default: _gelu})
+    """Return the program without operators that coremltools 9.0 takes wrongly or not at all."""
+    decomposed: ExportedProgram = program.run_decompositions(
+        {
+            _aten.gelu.default: _gelu,
+            _aten.where.Scalar: _where,
+            _aten.where.ScalarOther: _where,
+            _aten.where.ScalarSelf: _where,
+        }
+    )
     return decomposed
+
+
+def _where(condition: Tensor, chosen: Tensor | float, other: Tensor | float) -> Tensor:
+    """Choose between tensors, one of which was written as a number."""
+    like = chosen if isinstance(chosen, Tensor) else other
+    dtype = like.dtype if isinstance(like, Tensor) else torch.get_default_dtype()
+    values = [
+        value if isinstance(value, Tensor) else torch.full((), value, dtype=dtype)
+        for value in (chosen, other)
+    ]
+    return torch.where(condition, *values)
 
 
 def _gelu(x: Tensor, *, approximate: str = "none") -> Tensor:

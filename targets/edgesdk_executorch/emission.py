@@ -16,11 +16,11 @@ from edgesdk.artifact import TensorSpec
 from edgesdk.compress.pt2e import export_graph, quantize_static_int8
 from edgesdk.compressed import CompressedModel
 from edgesdk.device import Runtime
-from edgesdk.errors import UnsupportedModel, UsageError
+from edgesdk.errors import UnsupportedModel
 from edgesdk.target import Emission
 from edgesdk.task import InputSpec, OutputSpec
 from edgesdk_executorch.program import Program, Tensor, read_program
-from edgesdk_executorch.toolchain import TARGET_NAME, find_capability, find_toolchain
+from edgesdk_executorch.toolchain import find_capability, find_toolchain
 
 FILE = "model.pte"
 
@@ -28,14 +28,14 @@ FILE = "model.pte"
 def write_program(model: CompressedModel, runtime: Runtime, folder: Path) -> Emission:
     """Write ``model.pte`` into the folder and return how to feed it.
 
-    Raises ``UsageError`` for a scheme that this target refuses for the runtime, and
-    ``UnsupportedModel`` naming layer and operator where the model cannot be exported or lowered.
+    Raises ``UnsupportedModel`` for a scheme that this target refuses for the runtime, and naming
+    layer and operator where the model cannot be exported or lowered.
     """
-    refused = find_capability(runtime).refused
-    if model.scheme in refused:
-        raise UsageError(
-            f"target {TARGET_NAME!r} cannot emit {model.scheme} here: {refused[model.scheme]}",
-            expected=f"one of {', '.join(find_capability(runtime).schemes) or 'no scheme at all'}",
+    capability = find_capability(runtime)
+    if model.scheme in capability.refused:
+        raise UnsupportedModel(
+            f"ExecuTorch does not take {model.scheme} here: {capability.refused[model.scheme]}",
+            expected=f"one of {', '.join(capability.schemes)}" if capability.schemes else None,
         )
     exported = _export(model)
     lowered, final = _lower(exported)

@@ -173,11 +173,23 @@ def parse_model(content: bytes, name: str = "model.tflite") -> ModelFile:
 
 
 def unpack(content: bytes) -> Any:
-    """Return the schema's mutable object tree (``ModelT``) of a file's content."""
+    """Return the schema's mutable object tree (``ModelT``) of a file's content.
+
+    Constants that the file keeps behind the flatbuffer proper (the quantizer writes larger models
+    so, and TensorFlow Lite Micro cannot read them) are in the tree like all others.
+    """
     require_converter()
     from ai_edge_litert import schema_py_generated as schema
 
-    return schema.ModelT.InitFromPackedBuf(content, 0)
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    for buffer in items(model.buffers):
+        if buffer.offset > 1:
+            end = buffer.offset + buffer.size
+            if end > len(content):
+                raise IndexError(f"a constant ends at byte {end} of {len(content)}")
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return model
 
 
 def pack(model: Any) -> bytes:

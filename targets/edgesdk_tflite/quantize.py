@@ -14,7 +14,7 @@ from edgesdk.compressed import CompressedModel
 from edgesdk.errors import TaskError, UnsupportedModel
 from edgesdk_tflite.boundary import with_float_boundary
 from edgesdk_tflite.convert import SIGNATURE, FloatFile
-from edgesdk_tflite.flatbuffer import parse_model
+from edgesdk_tflite.flatbuffer import pack, parse_model, unpack
 from edgesdk_tflite.layout import arrange
 from edgesdk_tflite.operators import CONVERSIONS, float_islands, kernels_not_in
 from edgesdk_tflite.quiet import captured_output
@@ -105,7 +105,8 @@ def _apply(recipes: Any, float_file: FloatFile, ranges: Any) -> bytes:
     result = quantizer.Quantizer(float_file.content, recipes.get_quantization_recipe()).quantize(
         ranges, enable_progress_bar=False, enable_progress_report=False
     )
-    return bytes(result.quantized_model)
+    # Once around the tree, so that every constant is inside the flatbuffer.
+    return pack(unpack(bytes(result.quantized_model)))
 
 
 def _calibration_samples(

@@ -28,7 +28,7 @@ STEP = Distil(epochs=6, learning_rate=1e-2, temperature=3.0, alpha=0.8, patience
 SAMPLES, CLASSES, FEATURES = 256, 4, 12
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
     """Networks this small are slower on several threads, much slower on a busy machine."""
     threads = torch.get_num_threads()
@@ -506,6 +506,11 @@ def test_a_step_that_cannot_be_is_a_usage_error(task: Task, change: dict[str, ob
         run(task, network(6, seed=0), replace(STEP, **change))  # type: ignore[arg-type]
 
 
+def with_nan(student: nn.Module, _teacher: nn.Module) -> nn.Module:
+    next(student.parameters()).data.fill_(math.nan)
+    return student
+
+
 def raising(*_: object) -> float:
     raise KeyError("no such column")
 
@@ -553,9 +558,15 @@ def test_default_epochs_keep_the_number_of_sample_visits(
     assert default_distil(sized).epochs == epochs
 
 
-def test_default_learning_rate_is_smaller_with_layer_norm(task: Task) -> None:
-    layered = replace(task, model=nn.Sequential(nn.Linear(FEATURES, 4), nn.LayerNorm(4)))
-    assert default_distil(layered).learning_rate < default_distil(task).learning_rate / 10
+@pytest.mark.parametrize(
+    ("norm", "learning_rate"),
+    [(nn.BatchNorm1d(4), 5e-3), (nn.Identity(), 1e-3), (nn.LayerNorm(4), 1e-4)],
+)
+def test_default_learning_rate_goes_by_the_norm(
+    task: Task, norm: nn.Module, learning_rate: float
+) -> None:
+    normed = replace(task, model=nn.Sequential(nn.Linear(FEATURES, 4), norm))
+    assert default_distil(normed).learning_rate == learning_rate
 
 
 def test_recover_runs_the_tasks_own_finetune(task: Task, teacher: Net) -> None:
@@ -583,6 +594,7 @@ def test_recover_runs_the_tasks_own_finetune(task: Task, teacher: Net) -> None:
         (None, "has none"),
         (raising, r"finetune\(student, teacher\) raised KeyError"),
         (lambda *_: None, "returned a NoneType"),
+        (with_nan, "contain NaN"),
         (lambda *_: nn.Linear(FEATURES, CLASSES + 1), r"shapes \[\[1, 5\]\]"),
         (lambda *_: nn.Linear(3, CLASSES), "the model on its example inputs raised RuntimeError"),
     ],

@@ -60,7 +60,7 @@ EXPRESSIONS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "divide": (lambda x: x / (x * x + 1), "real_div"),
     "elu": (F.elu, "elu"),
     "embedding": (lambda x: F.embedding(x[:, 0, 0].argmax(-1), _TABLE), "gather"),
-    "equal": (lambda x: torch.where(x.sign() == 1, x, 0.0), "select"),
+    "equal": (lambda x: torch.where(F.relu(x) == 0, x, 0.5), "equal"),
     "erf": (torch.erf, "erf"),
     "exp": (torch.exp, "exp"),
     "flatten": (lambda x: x.flatten(1), "reshape"),
@@ -108,9 +108,9 @@ EXPRESSIONS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "tanh": (torch.tanh, "tanh"),
     "times": (lambda x: x * x.sum(1, keepdim=True), "mul"),
     "unsqueeze": (lambda x: x.unsqueeze(1), "expand_dims"),
-    "where_greater": (lambda x: torch.where((x > 0.1) & (x <= 1), x, -x), "logical_and"),
-    "where_less": (lambda x: torch.where((x < -1) | (x >= 1), x, -x), "logical_or"),
-    "where_not": (lambda x: torch.where(torch.logical_not(x.round() != 0), x, -x), "logical_not"),
+    "where_and": (lambda x: torch.where(torch.logical_and(x > 0, x <= 1), x, 2.0), "logical_and"),
+    "where_not": (lambda x: torch.where(torch.logical_not(F.relu(x) != 0), x, -x), "not_equal"),
+    "where_or": (lambda x: torch.where(torch.logical_or(x < -1, x >= 1), 3.0, x), "logical_or"),
 }
 
 # Reached by other tests of this file or by the networks of the other ones.
