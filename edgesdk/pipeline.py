@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NoReturn
 
-from edgesdk.budget import Budget
+from edgesdk.budget import Budget, format_figure
 from edgesdk.cache import Cache, default_root
 from edgesdk.device import DeviceProfile
 from edgesdk.errors import BudgetInfeasible
 from edgesdk.output import check_output, disk_errors, writing
 from edgesdk.plan import Plan
-from edgesdk.planner.explanation import broken_verdicts, explain_verdict
+from edgesdk.planner.explanation import broken_verdicts
 from edgesdk.progress import Progress, Silent
 from edgesdk.result import CompileResult
 from edgesdk.stages.attempt import Attempt, carry_out
@@ -118,17 +118,20 @@ def _result(request: Request, attempt: Attempt, *, artifact: Path | None) -> Com
 
 def _refuse(request: Request, attempt: Attempt) -> NoReturn:
     """Raise ``BudgetInfeasible`` with the nearest plan and how far its limits are off."""
-    broken = broken_verdicts(attempt.verdicts)
     raise BudgetInfeasible(
         f"{request.task.name} on {request.device.title}: {attempt.reason}",
-        expected="; ".join(explain_verdict(verdict) for verdict in broken) or None,
         next_step=_next_step(attempt),
         result=_result(request, attempt, artifact=None),
     )
 
 
 def _next_step(attempt: Attempt) -> str:
-    unreachable = [row.figure for row in attempt.feasibility if not row.reachable]
-    if unreachable:
-        return f"loosen {', '.join(unreachable)}, or bring a smaller model"
-    return "loosen the limit that binds; each can be met alone, not all together"
+    """Say which limits no option reaches and the smallest figure there is for each."""
+    out_of_reach = [
+        f"{row.figure} to {format_figure(row.figure, row.smallest)} ({row.smallest_option})"
+        for row in attempt.feasibility
+        if not row.reachable and row.smallest is not None
+    ]
+    if out_of_reach:
+        return f"loosen {', '.join(out_of_reach)}, or bring a smaller model"
+    return "loosen one of the limits: each can be met alone, not all together"

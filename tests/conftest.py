@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,10 @@ from hypothesis import settings
 
 from edgesdk.device import DeviceProfile
 from edgesdk.device_files import load_device
-from edgesdk.target import find_target, target_names
+from edgesdk.running import worker
+from edgesdk.running.process import ArtifactProcess
+from edgesdk.running.wire import Array
+from edgesdk.target import Arrays, find_target, target_names
 
 REFERENCE_TARGET = Path(__file__).parents[1] / "examples" / "reference_target"
 
@@ -85,3 +88,34 @@ def reference_device(register_target: Register) -> DeviceProfile:
     """The device of the guide's reference target, which is registered: no toolchain is needed."""
     register_target("numpy", "edgesdk_numpy:TARGET", REFERENCE_TARGET)
     return load_device(str(REFERENCE_TARGET / "numpy_computer.toml"))
+
+
+class InProcess(ArtifactProcess):
+    """An artifact that runs in this very process: starting another takes seconds."""
+
+    def __enter__(self) -> InProcess:
+        request = self._open_request
+        target = find_target(request["target"])
+        self._session = target.open(
+            Path(request["folder"]), self.emission, self.host_runtime, request["threads"]
+        )
+        self.identity = self._session.identity
+        self.memory_bytes = self._session.memory_bytes()
+        self.load_ms = 1.0
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del self._session
+
+    def run(self, stacked: Sequence[Array]) -> Arrays:
+        return worker._run(self._session, list(stacked))
+
+    def time(self, inputs: Sequence[Array], runs: int) -> list[float]:
+        return list(worker._time(self._session, {"runs": runs}, list(inputs))["samples_ms"])
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let artifacts run in this process; the worker process has tests of its own."""
+    monkeypatch.setattr("edgesdk.stages.proof.ArtifactProcess", InProcess)
+    monkeypatch.setattr("edgesdk.verification.ArtifactProcess", InProcess)

@@ -46,12 +46,10 @@ class Member:
 
 
 def find_layer(model: nn.Module, name: str) -> Layer:
-    """Return the module, or the bare parameter, of that name; ``AttributeError`` without one."""
+    """Return the module of that path, or the bare parameter of that name."""
     path, _, last = name.rpartition(".")
-    found = getattr(model.get_submodule(path), last)
-    if not isinstance(found, nn.Module | nn.Parameter):
-        raise AttributeError(f"{name!r} is neither a layer nor a parameter")
-    return found
+    parameter = model.get_submodule(path)._parameters.get(last)
+    return model.get_submodule(name) if parameter is None else parameter
 
 
 def is_depthwise(layer: object) -> bool:

@@ -134,13 +134,14 @@ def _slice(model: nn.Module, group: ChannelGroup, member: Member) -> _Slice:
 @torch.no_grad()
 def _squared_change(slices: Sequence[_Slice]) -> Tensor:
     """Return ``(sum of gradient * weight)^2`` of each channel, summed over what reads it."""
-    total = torch.zeros(len(slices[0].member.indices))
-    for part in slices:
-        if part.member.side == "in":
-            weights = part.parameters().items()
-            products = {name: p * p.grad for name, p in weights if p.grad is not None}
-            total += part.per_channel(products) ** 2
-    return total
+    # Where only bare parameters or functional operators read the channels, what gives them counts.
+    readers = [part for part in slices if part.member.side == "in"] or slices
+    changes = []
+    for part in readers:
+        weights = part.parameters().items()
+        products = {name: p * p.grad for name, p in weights if p.grad is not None}
+        changes.append(part.per_channel(products) ** 2)
+    return torch.stack(changes).sum(0)
 
 
 @torch.no_grad()

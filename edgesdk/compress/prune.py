@@ -9,7 +9,8 @@ it is given.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -79,6 +80,9 @@ def prune(model: nn.Module, example_inputs: Tensors, groups: Sequence[PrunedGrou
     width, indices out of range, channels that cannot go alone) and ``UnsupportedModel`` where a
     layer's channels cannot be pruned at all.
     """
+    repeated = [name for name, count in Counter(g.layer for g in groups).items() if count > 1]
+    if repeated:
+        raise UsageError(f"layer {repeated[0]!r} is there twice", expected="one group per layer")
     for group in groups:
         _check_request(model, group)
     inputs = tuple(example.cpu() for example in example_inputs)
@@ -111,12 +115,19 @@ def _proven(
         remove_channels(original, dependencies, inputs, [(g, _half(g)) for g in together])
     except UnsupportedModel as problem:
         if len(candidates) == 1:
-            refused[candidates[0].layer] = problem.found
+            coupled = [m.layer for m in candidates[0].members if m.side == "out"]
+            refused.update((name, problem.found) for name in _prunable_layers(original, coupled))
             return proven
         middle = len(candidates) // 2
         proven = _proven(original, inputs, proven, candidates[:middle], refused)
         return _proven(original, inputs, proven, candidates[middle:], refused)
     return together
+
+
+def _prunable_layers(model: nn.Module, names: Iterable[str]) -> list[str]:
+    """Return those of the names that are convolutions or linear layers."""
+    layers = dict(model.named_modules())
+    return [name for name in names if isinstance(layers.get(name), _ConvNd | nn.Linear)]
 
 
 def _half(group: ChannelGroup) -> list[int]:
@@ -126,16 +137,16 @@ def _half(group: ChannelGroup) -> list[int]:
 
 
 def _check_request(model: nn.Module, group: PrunedGroup) -> None:
-    layers = {n: m for n, m in model.named_modules() if isinstance(m, _ConvNd | nn.Linear)}
-    layer = layers.get(group.layer)
-    if layer is None:
-        near = near_names(group.layer, layers)
+    layers = dict(model.named_modules())
+    known = _prunable_layers(model, layers)
+    if group.layer not in known:
+        near = near_names(group.layer, known)
         raise UsageError(
             f"the model has no convolution or linear layer {group.layer!r} to prune",
             expected=_ANOTHER_MODEL,
             next_step=f"did you mean {' or '.join(near)}?" if near else "make a new plan",
         )
-    channels = width(layer, "out")
+    channels = width(layers[group.layer], "out")
     if channels != group.width_before:
         raise UsageError(
             f"layer {group.layer!r} has {channels} output channels, and the channels to remove "
@@ -173,13 +184,12 @@ def _removal(dependencies: Dependencies, groups: Sequence[PrunedGroup]) -> Remov
                 expected=f"all or none of them among the removed {list(request.removed)}",
             )
         for member in group.members:
-            for channel in member.matching(request.removed) if member.side == "out" else ():
+            for channel in member.matching(range(group.width)) if member.side == "out" else ():
                 other = taken.setdefault((member.layer, channel), request.layer)
                 if other != request.layer:
                     raise UsageError(
-                        f"layers {other!r} and {request.layer!r} are coupled, and both are to "
-                        f"remove channel {channel} of layer {member.layer!r}",
-                        expected="one group for channels that go together",
+                        f"the channels of layers {other!r} and {request.layer!r} go together",
+                        expected="one group, named by one layer, for channels that go together",
                     )
         removal.append((group, request.removed))
     return removal

@@ -60,8 +60,8 @@ def quantize_static_int8(model: CompressedModel) -> GraphModule:
 def export_graph(model: CompressedModel) -> GraphModule:
     """Return the model's float graph, in the operators that XNNPACK and its quantizer know.
 
-    It computes what ``model.module`` does; batch norms behind a layer are not folded yet. Raises
-    ``UnsupportedModel`` naming layer and operator where the model cannot be exported.
+    It computes what ``model.module`` does; batch norms behind a layer are not folded yet. Needs
+    torchao. Raises ``UnsupportedModel`` naming the layer where the model cannot be exported.
     """
     # Without the guards: they are a call into Python that no later pass understands.
     graph: GraphModule = export_model(model.module, model.example_inputs).module(check_guards=False)
@@ -121,6 +121,23 @@ def _quantizer() -> Any:
             return super().annotate(model)  # type: ignore[no-any-return]
 
     return StaticInt8Quantizer().set_global(config)
+
+
+def _fold_constants(model: GraphModule) -> None:
+    """Compute once what depends on no input, in place: XNNPACK takes only constant weights.
+
+    Given:   w = g * v / norm(v)      y = conv(x, w)         as after ``weight_norm``
+    Result:  y = conv(x, w)           w a parameter
+    """
+    from torchao.quantization.pt2e.constant_fold import constant_fold
+
+    with torch.no_grad():
+        constant_fold(model)
+    for name in [name for name in model._buffers if name.startswith("_frozen_param")]:
+        # As a parameter, for torchao cannot fold a batch norm into anything else.
+        tensor = model.get_buffer(name)
+        delattr(model, name)
+        model.register_parameter(name, nn.Parameter(tensor, requires_grad=False))
 
 
 def _give_each_user_its_own_constant(model: GraphModule) -> None:
@@ -261,7 +278,8 @@ def _annotate_clamped(model: GraphModule, config: Any) -> None:
 
 
 _REWRITES = (
-    _give_each_user_its_own_constant,  # first: the others add constants with one user each
+    _fold_constants,  # before they are shared out
+    _give_each_user_its_own_constant,  # before batch norms are folded into them
     _keep_mean_dimensions,
     _replace_batch_norms,
     _replace_clamps,

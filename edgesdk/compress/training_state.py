@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import ConfigDict
@@ -43,7 +43,7 @@ class Progress:
     stale_epochs: int = 0
     backoffs: int = 0
     stopped: str = ""
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ PRICED_KINDS = frozenset(
         "upsample_nearest2d", "where",
     }
 )  # fmt: skip
-# They read as many elements of their first input as they write, not all of it.
+# They read as many elements of their table as they write, not all of it.
 _PARTIAL_READERS = frozenset({"embedding", "gather", "index", "index_select", "select", "slice"})
 
 
@@ -105,8 +105,9 @@ def traffic_bytes(kernel: Kernel, graph: OpGraph, scheme: Scheme) -> float:
     """Return the bytes a kernel moves: what it reads, its weights and what it writes, once each."""
     written = activation_bytes(graph, kernel.outputs, scheme)
     if kernel.op.kind in _PARTIAL_READERS:
-        indices = activation_bytes(graph, kernel.inputs[1:], scheme)
-        return 2 * written + indices
+        # A table among the parameters is not among the inputs, which are then all indices.
+        indices = kernel.inputs if kernel.weights or kernel.biases else kernel.inputs[1:]
+        return 2 * written + activation_bytes(graph, indices, scheme)
     read = activation_bytes(graph, kernel.inputs, scheme)
     return read + weight_bytes(kernel, scheme) + written
 

@@ -10,13 +10,13 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
+from edgesdk.cache import default_root
 from edgesdk.compress.accelerator import seeded
 from edgesdk.demo import resnet
 from edgesdk.errors import OutputError, TargetUnavailable
@@ -151,11 +151,9 @@ def _network() -> resnet.ResNet:
 
 def _cached_weights() -> Path:
     """Return where the weights are kept; the name covers the code, the seed and PyTorch."""
-    default = platformdirs.user_cache_path("edgesdk")
-    folder = Path(os.environ.get("EDGESDK_CACHE") or default)
     code = [Path(file).read_bytes() for file in (__file__, resnet.__file__)]
     digest = hashlib.sha256(b"\0".join([*code, torch.__version__.encode()])).hexdigest()
-    return folder / "demo" / f"digits-{digest[:16]}.safetensors"
+    return default_root() / "demo" / f"digits-{digest[:16]}.safetensors"
 
 
 def _load(path: Path) -> resnet.ResNet | None:

@@ -25,10 +25,14 @@ DEFAULT_MAX_DROP = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Assessment:
-    """An option with its figures and verdicts; ``plausible`` when nothing rules it out."""
+    """An option with its figures and verdicts; ``plausible`` when nothing rules it out.
+
+    ``loss`` was measured before recovery; ``expected_loss`` is what options are ranked by.
+    """
 
     option: Option
     loss: float
+    expected_loss: float
     predicted: Mapping[FigureName, Figure]
     verdicts: tuple[Verdict, ...]
     plausible: bool
@@ -95,6 +99,7 @@ def decide(
             Assessment(
                 option=option,
                 loss=sensitivity.point(option.candidate, option.scheme).loss,
+                expected_loss=_expected_loss(option, sensitivity),
                 predicted=predicted,
                 verdicts=verdicts,
                 plausible=all(_plausible(verdict, provable) for verdict in verdicts),
@@ -139,11 +144,28 @@ def resolve_budget(budget: Budget, *, can_score: bool) -> tuple[Budget, Objectiv
     return budget, "least latency" if can_score else "least expected loss"
 
 
+def _expected_loss(option: Option, sensitivity: Sensitivity) -> float:
+    """Return the option's loss, at least in proportion to what lighter prunings lose.
+
+    Channels go least important first, so each further one costs no less than those before. The
+    measured loss alone would say otherwise: an almost empty network answers evenly and so diverges
+    less from the original than a confident wrong answer, which is far easier to recover.
+    """
+    ratio = sensitivity.candidates[option.candidate].ratio
+    format_loss = sensitivity.point(0, option.scheme).loss
+    grown = [
+        (sensitivity.point(index, option.scheme).loss - format_loss) * ratio / lighter.ratio
+        for index, lighter in enumerate(sensitivity.candidates)
+        if 0 < lighter.ratio <= ratio
+    ]
+    return format_loss + max(0.0, *grown) if grown else format_loss
+
+
 def _rank(assessment: Assessment, objective: Objective) -> tuple[float, float, str]:
     latency = assessment.predicted["latency_ms"].value
     if objective == "least latency":
-        return latency, assessment.loss, assessment.option.name
-    return assessment.loss, latency, assessment.option.name
+        return latency, assessment.expected_loss, assessment.option.name
+    return assessment.expected_loss, latency, assessment.option.name
 
 
 def _plausible(verdict: Verdict, provable: Collection[FigureName]) -> bool:
@@ -169,24 +191,20 @@ def _excess(verdict: Verdict) -> float:
 def _feasibility(
     condition: Condition, assessments: Sequence[Assessment], provable: Collection[FigureName]
 ) -> Feasibility:
-    values = [
-        (verdict.figure.upper, assessment.option.name)
+    judged = [
+        (verdict, assessment.option)
         for assessment in assessments
         for verdict in assessment.verdicts
-        if verdict.condition == condition and verdict.figure is not None
+        if verdict.condition == condition
     ]
-    original = next(a for a in assessments if a.option.candidate == 0)
-    smallest = min(values, default=(None, None))
-    first = next((v for v in original.verdicts if v.condition == condition), None)
+    known = [(v.figure.upper, option.name) for v, option in judged if v.figure is not None]
+    smallest = min(known, default=(None, None))
+    original = next(v for v, option in judged if option.candidate == 0)
     return Feasibility(
         figure=condition.figure,
         limit=condition.limit,
         smallest=smallest[0],
         smallest_option=smallest[1],
-        original=first.figure.upper if first and first.figure else None,
-        reachable=any(
-            verdict.condition == condition and _plausible(verdict, provable)
-            for assessment in assessments
-            for verdict in assessment.verdicts
-        ),
+        original=original.figure.upper if original.figure else None,
+        reachable=any(_plausible(verdict, provable) for verdict, _ in judged),
     )

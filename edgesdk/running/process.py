@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -56,6 +57,7 @@ class ArtifactProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
+            env={**os.environ, "OMP_NUM_THREADS": str(self._open_request["threads"])},
         )
         try:
             reply, _ = self._ask(self._open_request, [], _OPEN_TIMEOUT_S)

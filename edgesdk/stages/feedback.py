@@ -65,7 +65,8 @@ class Knowledge:
 def find_attempt(request: Request, sensitivity: Sensitivity, baseline: Baseline) -> Attempt:
     """Return the best attempt that keeps the budget, else the nearest one with its reason.
 
-    At most 12 shapes are probed and 3 are trained.
+    At most 12 shapes are probed and 3 are trained; after those only the original's own formats
+    are left, which need no training.
     """
     knowledge = Knowledge()
     if baseline.measurement is not None:
@@ -75,8 +76,9 @@ def find_attempt(request: Request, sensitivity: Sensitivity, baseline: Baseline)
     recoveries = 0
     nearest: Attempt | None = None
     for _ in range(_MAXIMUM_PROBES):
-        decision, plan = _decide(request, sensitivity, baseline, knowledge)
-        if decision.chosen is None or recoveries >= _MAXIMUM_RECOVERIES:
+        left = sensitivity if recoveries < _MAXIMUM_RECOVERIES else _originals(sensitivity)
+        decision, plan = _decide(request, left, baseline, knowledge)
+        if decision.chosen is None:
             break
         graph = sensitivity.candidates[decision.chosen.option.candidate].graph
         attempt = probe(request, plan, baseline)
@@ -91,7 +93,13 @@ def find_attempt(request: Request, sensitivity: Sensitivity, baseline: Baseline)
         request.progress.step(f"{plan.option} misses: {attempt.reason}")
         nearest = attempt
         knowledge = _learn(request, knowledge, attempt, baseline, graph)
+    decision, plan = _decide(request, sensitivity, baseline, knowledge)
     return _refusal(decision, plan, baseline, nearest, recoveries)
+
+
+def _originals(sensitivity: Sensitivity) -> Sensitivity:
+    """Return what is known of the unpruned options alone."""
+    return replace(sensitivity, candidates=sensitivity.candidates[:1])
 
 
 def probe(request: Request, plan: Plan, baseline: Baseline) -> Attempt:

@@ -34,6 +34,13 @@ _SAMPLES = 16
 _INT8_MARGIN_DB = 6.0
 
 
+_NOT_EVALUATED = Check(
+    name="graph evaluated",
+    passed=False,
+    detail="not evaluated, for it does not take the inputs that were promised",
+)
+
+
 def check_package(package: Path, emission: Emission, model: CompressedModel) -> tuple[Check, ...]:
     """Return what a saved package's own bytes say, one check for each promise made about it.
 
@@ -43,13 +50,14 @@ def check_package(package: Path, emission: Emission, model: CompressedModel) -> 
         program = read_program(package)
         run = evaluator(program)
         flow = Dataflow(program)
+        features = _check_features(program, emission, model)
         return (
             Check(name="package opens", passed=True, detail=f"{len(flow.computed)} operations"),
             _check_deployment(program),
-            _check_features(program, emission, model),
+            features,
             _check_precision(flow, model),
             check_weights(flow, emission.layer_of, model),
-            _check_graph(run, emission, model),
+            _check_graph(run, emission, model) if features.passed else _NOT_EVALUATED,
         )
     except (ArtifactError, UnsupportedModel) as problem:
         return (Check(name="package opens", passed=False, detail=str(problem)),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import traceback
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,8 @@ def _convert(
                 skip_model_load=True,
             )
             converted.save(str(package))
+            # The copy it converted into would else stay until the process ends.
+            shutil.rmtree(converted.package_path)
     except OSError:
         raise
     except Exception as problem:

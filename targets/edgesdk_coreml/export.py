@@ -106,14 +106,14 @@ def _decomposed(program: ExportedProgram) -> ExportedProgram:
 
 
 def _where(condition: Tensor, chosen: Tensor | float, other: Tensor | float) -> Tensor:
-    """Choose between tensors, one of which was written as a number."""
+    """Choose between tensors, where one or both were written as numbers."""
     like = chosen if isinstance(chosen, Tensor) else other
-    dtype = like.dtype if isinstance(like, Tensor) else torch.get_default_dtype()
+    dtype = like.dtype if isinstance(like, Tensor) else None
     values = [
         value if isinstance(value, Tensor) else torch.full((), value, dtype=dtype)
         for value in (chosen, other)
     ]
-    return torch.where(condition, *values)
+    return torch.where(condition, values[0], values[1])
 
 
 def _gelu(x: Tensor, *, approximate: str = "none") -> Tensor:

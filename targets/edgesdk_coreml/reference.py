@@ -19,6 +19,11 @@ from edgesdk_coreml.export import (
     operand,
 )
 
+_aten = torch.ops.aten
+
+# Matrix products in the model's own code; a converter may make linear layers of them.
+_PRODUCTS = {_aten.matmul.default, _aten.mm.default, _aten.addmm.default, _aten.bmm.default}
+
 Candidate = tuple[Tensor, Tensor | None]
 """A weight and its bias; a bias of None is all zeros."""
 
@@ -29,8 +34,8 @@ class WeightedLayer:
 
     ``candidates`` are the module's own and, where a batch norm follows, those with it folded in
     (Jacob et al. 2018, "Quantization and training", section 3.2). There is none where the weights
-    are computed, or folded with something else. ``required`` is False for a batch norm on its
-    own, which a file may hold as a convolution or as a batch norm.
+    are computed, transposed or folded with something else. ``required`` is False where the file
+    need not hold them so: a matrix product, or a batch norm that may become a convolution.
     """
 
     layer: str
@@ -50,6 +55,10 @@ def weighted_layers(program: ExportedProgram) -> tuple[WeightedLayer, ...]:
             layers.append(
                 WeightedLayer(layer=layer_of(node), candidates=candidates, required=False)
             )
+        elif node.target in _PRODUCTS and any(
+            _stored(source, program) is not None for source in node.all_input_nodes
+        ):
+            layers.append(WeightedLayer(layer=layer_of(node), candidates=(), required=False))
     return tuple(layers)
 
 

@@ -43,7 +43,7 @@ def quiet() -> Iterator[None]:
     """Keep coremltools' progress bars, prints and warnings off both streams; errors still raise.
 
     On Linux it warns at every import that Core ML's own libraries are missing, which is expected,
-    and that newer versions of torch and scikit-learn are untested, which ``doctor`` tells.
+    and that versions of torch and scikit-learn later than itself are untested.
     """
     logger = logging.getLogger("coremltools")
     level = logger.level

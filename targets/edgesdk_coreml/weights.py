@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edgesdk.artifact import Check
 from edgesdk.compressed import CompressedModel
-from edgesdk_coreml.dataflow import WEIGHTED_KINDS, Dataflow
+from edgesdk_coreml.dataflow import Dataflow
 from edgesdk_coreml.evaluate import constant_values
 from edgesdk_coreml.export import export_float
 from edgesdk_coreml.package import Operation, Reference
@@ -32,35 +32,29 @@ def check_weights(flow: Dataflow, layer_of: Mapping[str, str], model: Compressed
     """Return whether every layer's decoded weight and bias are the module's.
 
     int8 weights may be off by half a quantization step plus what rounding their scale to float16
-    adds, float16 ones by half a unit in the last place. Layers whose weights the converter folds
-    with more than a batch norm are counted and left to the evaluated graph.
+    adds, float16 ones by half a unit in the last place. Weights that the converter rewrites
+    further (constant factors folded in, products transposed) are left to the evaluated graph.
     """
-    uses: dict[str, list[WeightedLayer]] = {}
-    for use in weighted_layers(export_float(model)):
-        uses.setdefault(use.layer, []).append(use)
+    uses = weighted_layers(export_float(model))
     values = constant_values(flow.program)
-    problems, matched, folded = [], set(), 0
+    problems, rewritten = [], 0
+    matched: set[WeightedLayer] = set()
     for op in flow.weighted():
         layer = layer_of.get(op.name, "")
-        here = uses.get(layer, [])
-        if any(not use.candidates for use in here):
-            folded += 1
-        elif op.kind in WEIGHTED_KINDS:
-            found = next((use for use in here if _matches(op, use, values, flow)), None)
-            if found is None:
-                problems.append(f"{op.name} does not hold the weights of layer {layer!r}")
-            else:
-                matched.add(id(found))
-    problems += [
-        f"layer {use.layer!r} is missing"
-        for use in (use for uses_here in uses.values() for use in uses_here)
-        if use.required and use.candidates and id(use) not in matched
-    ]
-    detail = f"{len(matched)} layers decode to the model's weights"
-    detail += f", {folded} folded with constant arithmetic were not compared" if folded else ""
-    return Check(
-        name="weights", passed=not problems, detail="; ".join(problems) if problems else detail
-    )
+        here = [use for use in uses if use.layer == layer]
+        found = [use for use in here if _matches(op, use, values, flow)]
+        if found:
+            # Uses of one layer look alike; each operation accounts for one of them.
+            matched.add(next((use for use in found if use not in matched), found[0]))
+        elif any(not use.candidates for use in here):
+            rewritten += 1
+        else:
+            problems.append(f"{op.name} does not hold the weights of layer {layer!r}")
+    missing = [use for use in uses if use.required and use.candidates and use not in matched]
+    problems += [f"the weights of layer {use.layer!r} are missing" for use in missing]
+    seen = f"{len(matched)} layers decode to the model's weights"
+    seen += f", {rewritten} rewritten by the converter were not compared" if rewritten else ""
+    return Check(name="weights", passed=not problems, detail="; ".join(problems) or seen)
 
 
 def _matches(op: Operation, use: WeightedLayer, values: Mapping[str, Any], flow: Dataflow) -> bool:

@@ -50,7 +50,9 @@ def _check_weights(program: Program, model: CompressedModel) -> Check:
     """Every weight tensor of the model's convolutions and linear layers is there, whole."""
     graph = trace(model.module, model.example_inputs, name="")
     weighted = [op for op in graph.ops if op.kind.startswith("conv") or op.kind == "linear"]
-    expected = Counter(graph.elements(op.parameters[:1]) for op in weighted if op.parameters)
+    tensors = ([graph.tensors[name] for name in op.parameters] for op in weighted)
+    weights = [[tensor for tensor in own if len(tensor.shape) > 1] for own in tensors]
+    expected = Counter(own[0].elements for own in weights if own)
     found = Counter(math.prod(n.weight_shape) for n in program.nodes if n.weight_shape is not None)
     missing = expected - found
     total = sum(size * count for size, count in found.items())

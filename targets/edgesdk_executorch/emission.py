@@ -123,13 +123,15 @@ def _layers(program: Program, lowered: Any, final: Any) -> dict[str, str]:
     handles = {
         node.meta["debug_handle"]: _layer(node)
         for module in lowered.exported_program().graph_module.children()
+        if hasattr(module, "original_module")
         for node in module.original_module.graph.nodes
         if "debug_handle" in node.meta and _layer(node)
     }
     found = {n.name: handles.get(n.handle, "") for n in program.nodes if n.where == "xnnpack"}
     kernels = [node for node in program.nodes if node.where == "portable"]
     calls = list(_calls(final.exported_program().graph))
-    found |= {kernel.name: _layer(call) for kernel, call in zip(kernels, calls, strict=True)}
+    if len(kernels) == len(calls):
+        found |= {kernel.name: _layer(call) for kernel, call in zip(kernels, calls, strict=True)}
     return {name: layer for name, layer in found.items() if layer}
 
 

@@ -121,12 +121,11 @@ def _operand_keys(kind: str, fields: Mapping[str, Any]) -> list[str]:
 
 
 def _constants(value: Mapping[str, Any], table: list[Any]) -> Iterator[tuple[str, int]]:
-    """Yield key and bytes of a value's data and of its scales, as far as they are constants."""
+    """Yield key (a hash) and bytes of a value's data and scales, as far as they are constants."""
     scales = value.get("quant_params", {}).get("scale_buffer_idx", 0)
     for index in (value["constant_buffer_idx"], scales):
         if index:
-            entry = table[index]
-            yield entry["named_key"] or f"offset {entry['offset']}", entry["size"]
+            yield table[index]["named_key"], table[index]["size"]
 
 
 def _dtype(value: Mapping[str, Any]) -> str:

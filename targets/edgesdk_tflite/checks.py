@@ -39,6 +39,7 @@ def check_file(file: ModelFile, emission: Emission, model: CompressedModel) -> t
         _one_kind_of_io(file, model.scheme),
         _kernel_storage(file, KERNEL_TYPE[model.scheme]),
         _kernel_count(file, expected),
+        _constants_inside(file),
         _outputs_computed(file, emission, follows),
     )
 
@@ -167,6 +168,16 @@ def _kernel_count(file: ModelFile, expected: KernelElements) -> Check:
         name="kernel elements are those of the model",
         passed=expected.least <= found <= expected.most,
         detail=f"{found} in the file, {wanted} in the model",
+    )
+
+
+def _constants_inside(file: ModelFile) -> Check:
+    """TensorFlow Lite Micro computes garbage from constants behind the flatbuffer, silently."""
+    outside = file.constants_outside
+    return Check(
+        name="constants are inside the flatbuffer",
+        passed=outside == 0,
+        detail=f"{outside} are behind it" if outside else "all of them",
     )
 
 

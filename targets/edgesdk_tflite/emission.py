@@ -8,19 +8,27 @@ from pathlib import Path
 from edgesdk.artifact import TensorSpec
 from edgesdk.compressed import CompressedModel
 from edgesdk.target import Emission
-from edgesdk_tflite.convert import FloatFile, convert_float
+from edgesdk_tflite.convert import convert_float
 from edgesdk_tflite.flatbuffer import FileTensor, read_model
 from edgesdk_tflite.layout import Permutation
 from edgesdk_tflite.packages import tool_versions
-from edgesdk_tflite.quantize import quantize_int8, store_float16
+from edgesdk_tflite.quantize import calibration_data, quantize_int8, store_float16
 
 MODEL = "model.tflite"
 
 
 def emit_model(model: CompressedModel, folder: Path, *, integer_io: bool) -> Emission:
     """Write the model's file in its scheme and return the emission, read back from the file."""
+    # Before the conversion, which takes longer than finding out that the data is unusable.
+    calibration = calibration_data(model) if model.scheme == "int8" else ()
     converted = convert_float(model)
-    (folder / MODEL).write_bytes(_content(converted, model, integer_io))
+    if model.scheme == "int8":
+        content = quantize_int8(converted, calibration, integer_io=integer_io)
+    elif model.scheme == "fp16":
+        content = store_float16(converted)
+    else:
+        content = converted.content
+    (folder / MODEL).write_bytes(content)
     file = read_model(folder / MODEL)
     unlabelled: list[tuple[str, ...]] = [()] * len(file.inputs)
     return Emission(
@@ -32,14 +40,6 @@ def emit_model(model: CompressedModel, folder: Path, *, integer_io: bool) -> Emi
         tool_versions=tool_versions(),
         layer_of=converted.layer_of,
     )
-
-
-def _content(converted: FloatFile, model: CompressedModel, integer_io: bool) -> bytes:
-    if model.scheme == "int8":
-        return quantize_int8(converted, model, integer_io=integer_io)
-    if model.scheme == "fp16":
-        return store_float16(converted)
-    return converted.content
 
 
 def _specs(

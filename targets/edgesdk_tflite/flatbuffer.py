@@ -64,7 +64,7 @@ class FileTensor:
     @property
     def zero_point(self) -> int | None:
         """The zero point beside ``scale``, None where that is None."""
-        return self.zero_points[0] if len(self.scales) == 1 else None
+        return (self.zero_points or (0,))[0] if len(self.scales) == 1 else None
 
     @property
     def elements(self) -> int:
@@ -95,6 +95,7 @@ class ModelFile:
 
     ``inputs`` and ``outputs`` are those of the first signature, in its order; ``input_order`` and
     ``output_order`` are the tensor indices in the order the main subgraph lists them.
+    ``constants_outside`` counts constants that the file keeps behind the flatbuffer.
     """
 
     operators: tuple[FileOperator, ...]
@@ -102,6 +103,7 @@ class ModelFile:
     outputs: Mapping[str, FileTensor]
     input_order: tuple[int, ...]
     output_order: tuple[int, ...]
+    constants_outside: int
 
     def input(self, name: str) -> FileTensor:
         """Return the input of that name; ``ArtifactError`` where the file has none."""
@@ -167,7 +169,7 @@ def parse_model(content: bytes, name: str = "model.tflite") -> ModelFile:
     if content[4:8] != _IDENTIFIER:
         raise ArtifactError(f"{name} is not a .tflite file: its identifier is {content[4:8]!r}")
     try:
-        return _model_file(unpack(content))
+        return _model_file(unpack(content), constants_outside(content))
     except _MALFORMED as problem:
         raise ArtifactError(f"{name} is a malformed .tflite file: {problem!r}") from None
 
@@ -175,21 +177,33 @@ def parse_model(content: bytes, name: str = "model.tflite") -> ModelFile:
 def unpack(content: bytes) -> Any:
     """Return the schema's mutable object tree (``ModelT``) of a file's content.
 
-    Constants that the file keeps behind the flatbuffer proper (the quantizer writes larger models
-    so, and TensorFlow Lite Micro cannot read them) are in the tree like all others.
+    Constants that the file keeps behind the flatbuffer are in the tree like all others, so that
+    ``pack(unpack(content))`` has every constant inside: TensorFlow Lite Micro takes those behind
+    it for memory to compute in, and answers with garbage.
     """
     require_converter()
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(content, 0)
-    for buffer in items(model.buffers):
-        if buffer.offset > 1:
-            end = buffer.offset + buffer.size
-            if end > len(content):
-                raise IndexError(f"a constant ends at byte {end} of {len(content)}")
-            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
-            buffer.offset = buffer.size = 0
+    for buffer in _outside(model):
+        end = buffer.offset + buffer.size
+        if end > len(content):
+            raise IndexError(f"a constant ends at byte {end} of {len(content)}")
+        buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+        buffer.offset = buffer.size = 0
     return model
+
+
+def constants_outside(content: bytes) -> int:
+    """Return how many constants the file keeps behind the flatbuffer instead of inside."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    return len(_outside(schema.ModelT.InitFromPackedBuf(content, 0)))
+
+
+def _outside(model: Any) -> list[Any]:
+    # The schema reserves offsets 0 and 1 for "none".
+    return [buffer for buffer in items(model.buffers) if buffer.offset > 1]
 
 
 def pack(model: Any) -> bytes:
@@ -209,7 +223,7 @@ def operator_name(model: Any, operator: Any) -> str:
     return f"CUSTOM {_text(code.customCode)}" if name == "CUSTOM" else name
 
 
-def _model_file(model: Any) -> ModelFile:
+def _model_file(model: Any, outside: int) -> ModelFile:
     graphs = [_tensors(model, index, graph) for index, graph in enumerate(model.subgraphs)]
     operators = [
         _operator(model, operator, graphs[index])
@@ -227,6 +241,7 @@ def _model_file(model: Any) -> ModelFile:
         outputs=_by_name(signatures[0].outputs, tensors),
         input_order=tuple(int(i) for i in items(main.inputs)),
         output_order=tuple(int(i) for i in items(main.outputs)),
+        constants_outside=outside,
     )
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from edgesdk.compress.pt2e import calibration_batches
 from edgesdk.compressed import CompressedModel
 from edgesdk.errors import TaskError, UnsupportedModel
+from edgesdk.task import Tensors
 from edgesdk_tflite.boundary import with_float_boundary
 from edgesdk_tflite.convert import SIGNATURE, FloatFile
 from edgesdk_tflite.flatbuffer import pack, parse_model, unpack
@@ -20,7 +22,24 @@ from edgesdk_tflite.operators import CONVERSIONS, float_islands, kernels_not_in
 from edgesdk_tflite.quiet import captured_output
 
 
-def quantize_int8(float_file: FloatFile, model: CompressedModel, *, integer_io: bool) -> bytes:
+def calibration_data(model: CompressedModel) -> tuple[Tensors, ...]:
+    """Return all calibration samples as batches of the file's size.
+
+    Raises ``TaskError`` for data that is missing, not finite or of the wrong shape.
+    """
+    batches = tuple(calibration_batches(model))
+    for spec, tensors in zip(model.inputs, zip(*batches, strict=True), strict=True):
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+            raise TaskError(
+                f"the calibration data of input {spec.name!r} holds NaN or infinity",
+                expected="finite values like those of the deployed inputs",
+            )
+    return batches
+
+
+def quantize_int8(
+    float_file: FloatFile, calibration: Sequence[Tensors], *, integer_io: bool
+) -> bytes:
     """Return the file with int8 weights and activations, calibrated on all of ``calibration``.
 
     ai-edge-quantizer's ``static_wi8_ai8``: weights symmetric with one scale per output channel,
@@ -31,9 +50,8 @@ def quantize_int8(float_file: FloatFile, model: CompressedModel, *, integer_io: 
     kept 14 dB of signal to noise at the logits, with this 30 dB.
 
     With ``integer_io`` the file takes and returns int8, otherwise float around the same graph.
-    Raises ``TaskError`` for calibration data that is missing, not finite or of the wrong shape,
-    and ``UnsupportedModel`` where an operator stays in float: a file that is int8 in name only
-    is of no use.
+    Raises ``UnsupportedModel`` where an operator stays in float: a file that is int8 in name
+    only is of no use.
     """
     from ai_edge_quantizer import calibrator, qtyping, recipe_manager
     from ai_edge_quantizer.utils import qsv_utils
@@ -45,7 +63,7 @@ def quantize_int8(float_file: FloatFile, model: CompressedModel, *, integer_io: 
         activation_num_bits=8,
         weight_num_bits=8,
     )
-    samples = _calibration_samples(float_file, model)
+    samples = [_as_file_inputs(float_file, batch) for batch in calibration]
     with _quantizing():
         ranges = calibrator.Calibrator(
             float_file.content, num_threads=1, qsv_update_func=qsv_utils.min_max_update
@@ -105,30 +123,18 @@ def _apply(recipes: Any, float_file: FloatFile, ranges: Any) -> bytes:
     result = quantizer.Quantizer(float_file.content, recipes.get_quantization_recipe()).quantize(
         ranges, enable_progress_bar=False, enable_progress_report=False
     )
-    # Once around the tree, so that every constant is inside the flatbuffer.
+    # The quantizer puts constants of 256 KiB and more together behind the flatbuffer.
     return pack(unpack(bytes(result.quantized_model)))
 
 
-def _calibration_samples(
-    float_file: FloatFile, model: CompressedModel
-) -> list[Mapping[str, NDArray[np.generic]]]:
-    """Return all calibration batches as the file takes them, by input name."""
+def _as_file_inputs(float_file: FloatFile, batch: Tensors) -> Mapping[str, NDArray[np.generic]]:
+    """Return one calibration batch in the file's layout and types, by input name."""
     inputs = parse_model(float_file.content).inputs
-    samples: list[Mapping[str, NDArray[np.generic]]] = []
-    for batch in calibration_batches(model):
-        arranged = arrange(batch, float_file.layout.inputs)
-        sample = {
-            name: tensor.detach().numpy().astype(spec.dtype)
-            for (name, spec), tensor in zip(inputs.items(), arranged, strict=True)
-        }
-        for name, array in sample.items():
-            if not np.isfinite(array).all():
-                raise TaskError(
-                    f"the calibration data of input {name!r} holds NaN or infinity",
-                    expected="finite values like those of the deployed inputs",
-                )
-        samples.append(sample)
-    return samples
+    arranged = arrange(batch, float_file.layout.inputs)
+    return {
+        name: tensor.detach().numpy().astype(spec.dtype)
+        for (name, spec), tensor in zip(inputs.items(), arranged, strict=True)
+    }
 
 
 def _require_int8(content: bytes, layer_of: Mapping[str, str]) -> None:

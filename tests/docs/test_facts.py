@@ -8,7 +8,7 @@ from dataclasses import fields
 import pytest
 from pages import ROOT, read_prose, read_rows
 
-from edgesdk import errors
+from edgesdk import artifact, errors
 from edgesdk.artifact import Manifest
 from edgesdk.budget import Budget
 from edgesdk.cli.app import _INTERRUPTED
@@ -55,6 +55,15 @@ def test_parity_thresholds() -> None:
 def test_fields_are_documented(page: str, heading: str, kind: type) -> None:
     documented = {name for row in read_rows(CONCEPTS / page, heading) for name in _code(row[0])}
     assert documented == {field.name for field in fields(kind)}
+
+
+def test_files_of_an_artifact() -> None:
+    documented = {
+        name for row in read_rows(CONCEPTS / "artifact.md", "file") for name in _code(row[0])
+    }
+    names = ("MANIFEST", "MANIFEST_SHA256", "PLAN", "GOLDEN", "PROFILE_MAP", "REPORT")
+    models = {"model.pte", "model.tflite", "model.mlpackage"}
+    assert documented == {getattr(artifact, name) for name in names} | models
 
 
 def test_budget_flags_and_fields() -> None:

@@ -10,7 +10,15 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own abbreviation
 from coreml_nets import compressed, runtime
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from edgesdk.compressed import CompressedModel
+from edgesdk.errors import ArtifactError, UnsupportedModel, UsageError
+from edgesdk.task import InputSpec, OutputSpec
 from edgesdk_coreml import TARGET
+from edgesdk_coreml.elementwise import inverse
 from edgesdk_coreml.evaluate import OPERATIONS, evaluator, load_program, refuse_unknown
 from edgesdk_coreml.layers import avg_pool, conv, conv_transpose
 from edgesdk_coreml.package import Operation, Program, Value, read_program
@@ -20,13 +28,6 @@ from edgesdk_coreml.quantization import (
     quantize,
 )
 from edgesdk_coreml.shapes import gather, pad, reduce_argmax, slice_by_index, split
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import Tensor, nn
-
-from edgesdk.compressed import CompressedModel
-from edgesdk.errors import ArtifactError, UnsupportedModel, UsageError
-from edgesdk.task import InputSpec, OutputSpec
 
 _G = torch.Generator().manual_seed(0)
 _KERNEL = torch.randn(6, 4, 3, 3, generator=_G) * 0.2
@@ -232,9 +233,7 @@ def test_a_program_that_contradicts_itself_is_damaged() -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(
-    scale=st.floats(1e-3, 10), zero_point=st.integers(-128, 127), seed=st.integers(0, 2**32 - 1)
-)
+@given(scale=st.floats(1e-3, 10), zero_point=st.integers(-128, 127), seed=st.integers(0, 2**32 - 1))
 def test_quantize_is_pytorchs(scale: float, zero_point: int, seed: int) -> None:
     x = torch.randn(64, generator=torch.Generator().manual_seed(seed)) * 20
     steps = quantize(x, scale, "int8", zero_point)
@@ -284,3 +283,4 @@ def test_defaults_are_mils() -> None:
     assert [part.shape[1] for part in split(x, axis=1, num_splits=3)] == [1, 1, 1]
     assert reduce_argmax(x).shape == (2, 1)
     assert gather(x, [-1, 0]).tolist() == [[3, 4, 5], [0, 1, 2]]
+    assert inverse(torch.tensor([1.0, 0.0]), epsilon=1.0).tolist() == [0.5, 1]

@@ -12,7 +12,7 @@ import torch
 from executorch_nets import NETS, compressed, emitted, model_of, runtime, trained
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
 from edgesdk.artifact import Check, OpCount
 from edgesdk.compress.pt2e import export_graph
@@ -21,7 +21,9 @@ from edgesdk.errors import ArtifactError
 from edgesdk.running.process import ArtifactProcess
 from edgesdk.scheme import Scheme
 from edgesdk_executorch import TARGET, emission
-from edgesdk_executorch.program import read_program
+from edgesdk_executorch.checks import check_program
+from edgesdk_executorch.node import Node
+from edgesdk_executorch.program import Program, read_program
 
 pytestmark = [pytest.mark.slow, pytest.mark.toolchain]
 
@@ -127,27 +129,30 @@ def test_a_layer_that_stayed_float_is_found_by_reading(
     assert "3 of 4" in named(checks)["precision"].detail
 
 
-def test_a_sum_that_stayed_float_between_int8_layers_is_found(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    class Sum(nn.Module):
-        def forward(self, a: Tensor, b: Tensor) -> Tensor:
-            return a + b
+def test_a_sum_that_stayed_float_between_int8_layers_is_found() -> None:
+    """XNNPACK's partitioner makes no such file today, so this one is put together by hand."""
+    layer = Node(
+        name="conv2d_0", op="conv2d", dtype="int8", where="xnnpack", constants={"w": 4},
+        weight_dtype="int8", weight_shape=(1, 1, 1, 4), reads=("",),
+    )  # fmt: skip
+    back = Node(
+        name="convert_1", op="convert", dtype="int8->float32", where="xnnpack", constants={},
+        reads=("conv2d_0",),
+    )  # fmt: skip
+    total = dataclasses.replace(
+        back, name="add_2", op="add", dtype="float32", reads=("convert_1", "convert_1")
+    )
+    written = dataclasses.replace(emitted("perceptron", "int8")[1], layer_of={"add_2": "block.sum"})
+    model = model_of(nn.Conv2d(4, 1, 1), "int8", [(4, 2, 2)])
 
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.left, self.right = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
-            self.sum, self.last = Sum(), nn.Conv2d(4, 4, 1)
+    def islands(node: Node) -> Check:
+        program = Program(nodes=(layer, back, node), inputs=(), outputs=(), planned_bytes=0)
+        return named(check_program(program, written, model))["float islands"]
 
-        def forward(self, x: Tensor) -> Tensor:
-            return self.last(self.sum(self.left(x), self.right(x)))
-
-    monkeypatch.setattr(emission, "quantize_static_int8", quantized_except("sum"))
-    model = model_of(trained(Net()), "int8", [(3, 8, 8)])
-    checks = TARGET.checks(tmp_path, TARGET.emit(model, runtime(), tmp_path), model)
-    assert failed(checks) == {"float islands"}
-    assert "sum (add, float32)" in named(checks)["float islands"].detail
+    assert not islands(total).passed
+    assert "block.sum (add, float32)" in islands(total).detail
+    assert islands(dataclasses.replace(total, reads=("convert_1", "sigmoid_9"))).passed
+    assert islands(dataclasses.replace(total, op="softmax")).passed
 
 
 def test_a_file_that_was_not_quantized_at_all_fails() -> None:
@@ -232,11 +237,10 @@ def test_a_missing_file_and_one_outside_the_folder_are_refused(tmp_path: Path) -
         TARGET.open(tmp_path, outside, "executorch", 1)
 
 
-@pytest.mark.parametrize("keep", [0.0, 0.5, 0.95])
-def test_the_runtime_refuses_a_truncated_file(keep: float, tmp_path: Path) -> None:
+def test_the_runtime_refuses_a_truncated_file(tmp_path: Path) -> None:
     folder, written = emitted("residual", "int8")
     content = (folder / "model.pte").read_bytes()
-    (tmp_path / "model.pte").write_bytes(content[: int(keep * len(content))])
+    (tmp_path / "model.pte").write_bytes(content[: len(content) // 2])
     process = ArtifactProcess(
         target="executorch", folder=tmp_path, emission=written, host_runtime="executorch"
     )

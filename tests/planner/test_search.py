@@ -1,0 +1,473 @@
+import math
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgesdk.budget import Budget, Relative
+from edgesdk.device import DeviceProfile, PrecisionCost, Quantity, Runtime
+from edgesdk.errors import UsageError
+from edgesdk.figure import Figure, FigureName, Figures
+from edgesdk.graph import OpGraph
+from edgesdk.plan import PrunedGroup
+from edgesdk.planner import search
+from edgesdk.planner.options import PruningCandidate
+from edgesdk.planner.search import Decision, all_options, decide
+from edgesdk.planner.sensitivity import Sensitivity, SensitivityPoint
+from edgesdk.scheme import Scheme
+
+SCHEMES: tuple[Scheme, ...] = ("fp32", "int8")
+OPTIONS = ("fp32", "int8", "fp32, pruned 50 %", "int8, pruned 50 %")
+GROUP = PrunedGroup(layer="conv", width_before=8, removed=(0, 1, 2, 3))
+EMPTY = OpGraph(model="m", ops=(), tensors={})
+
+Table = Mapping[str, Figures]
+
+
+def quantity(value: float) -> Quantity:
+    return Quantity(value=value, source="a test", kind="estimated")
+
+
+COST = PrecisionCost(
+    mac_per_s=quantity(1e9),
+    bytes_per_s=quantity(1e9),
+    op_overhead_s=quantity(0),
+    inference_overhead_s=quantity(0),
+    error_factor=quantity(2),
+)
+RUNTIME = Runtime(
+    target="tflite",
+    delegate="",
+    runtime="litert",
+    minimum_version="1",
+    unit="cpu",
+    threads=1,
+    channel_multiple=1,
+    weights_in_ram=False,
+    integer_io=False,
+    precisions={"fp32": COST, "int8": COST},
+    runtime_ram_bytes=quantity(24_000),
+    runtime_flash_bytes=quantity(50_000),
+)
+COMPUTER = DeviceProfile(
+    schema_version=1,
+    name="board",
+    title="A board",
+    kind="computer",
+    processor="p",
+    ram_bytes=quantity(2**30),
+    runtime=(RUNTIME,),
+)
+MICRO = replace(
+    COMPUTER,
+    kind="microcontroller",
+    ram_bytes=quantity(64_000),
+    flash_bytes=quantity(150_000),
+)
+
+
+def sensitivity(losses: Mapping[str, float], *, metric: float | None = 0.9) -> Sensitivity:
+    points = [
+        SensitivityPoint(candidate=candidate, scheme=scheme, loss=0.0, disagreement=0.0, drop=0.0)
+        for candidate in (0, 1)
+        for scheme in SCHEMES
+    ]
+    return Sensitivity(
+        channel_multiple=1,
+        importance="taylor",
+        inputs="calibration",
+        samples=100,
+        metric=metric,
+        metric_samples=100,
+        candidates=(
+            PruningCandidate(ratio=0.0, groups=(), graph=EMPTY),
+            PruningCandidate(ratio=0.5, groups=(GROUP,), graph=EMPTY),
+        ),
+        points=tuple(
+            replace(point, loss=losses[name]) for point, name in zip(points, OPTIONS, strict=True)
+        ),
+        notes=(),
+    )
+
+
+def guess(value: float, factor: float = 2.0) -> Figure:
+    low, high = sorted((value / factor, value * factor))
+    return Figure(value=value, standing="predicted", low=low, high=high)
+
+
+def drop(value: float, margin: float = 0.005) -> Figure:
+    return Figure(value=value, standing="predicted", low=value - margin, high=value + margin)
+
+
+LOSSES = dict(zip(OPTIONS, (0.0, 0.1, 1.0, 1.5), strict=True))
+FIGURES: Table = {
+    "fp32": {"latency_ms": guess(16), "size_bytes": guess(400), "accuracy_drop": drop(0.0)},
+    "int8": {"latency_ms": guess(8), "size_bytes": guess(100), "accuracy_drop": drop(0.01)},
+    "fp32, pruned 50 %": {
+        "latency_ms": guess(4),
+        "size_bytes": guess(200),
+        "accuracy_drop": drop(0.04),
+    },
+    "int8, pruned 50 %": {
+        "latency_ms": guess(2),
+        "size_bytes": guess(50),
+        "accuracy_drop": drop(0.06),
+    },
+}
+
+Decide = Callable[..., Decision]
+
+
+def patched(patch: pytest.MonkeyPatch) -> Decide:
+    """Return ``decide`` over figures given by a table instead of a cost model."""
+
+    def ask(
+        budget: Budget,
+        *,
+        figures: Table = FIGURES,
+        losses: Mapping[str, float] = LOSSES,
+        device: DeviceProfile = COMPUTER,
+        metric: float | None = 0.9,
+        baseline: Figures | None = None,
+        **options: Any,
+    ) -> Decision:
+        patch.setattr(search, "predict_figures", lambda option, *_, **__: figures[option.name])
+        return decide(
+            sensitivity(losses, metric=metric),
+            device,
+            RUNTIME,
+            budget,
+            schemes=SCHEMES,
+            baseline=baseline or {},
+            recovers=True,
+            **options,
+        )
+
+    return ask
+
+
+@pytest.fixture
+def deciding(monkeypatch: pytest.MonkeyPatch) -> Decide:
+    return patched(monkeypatch)
+
+
+def chosen(decision: Decision) -> str | None:
+    return decision.chosen.option.name if decision.chosen else None
+
+
+def test_the_options_are_every_candidate_in_every_scheme() -> None:
+    assert tuple(o.name for o in all_options(sensitivity(LOSSES), SCHEMES)) == OPTIONS
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "wanted"),
+    [
+        (33.0, "fp32"),
+        (32.0, "fp32"),  # its upper end exactly
+        (31.9, "int8"),
+        (15.9, "fp32, pruned 50 %"),
+        (4.1, "int8, pruned 50 %"),
+        (3.9, None),
+    ],
+)
+def test_the_least_loss_among_what_fits_by_its_upper_end(
+    deciding: Decide, latency_ms: float, wanted: str | None
+) -> None:
+    decision = deciding(Budget(latency_ms=latency_ms))
+    assert chosen(decision) == wanted
+    assert decision.objective == "least expected loss"
+
+
+def test_all_conditions_hold_together(deciding: Decide) -> None:
+    # Latency alone would allow the pruned float, size alone the quantized original.
+    decision = deciding(Budget(latency_ms=9, size_bytes=250))
+    assert chosen(decision) == "int8, pruned 50 %"
+    assert chosen(deciding(Budget(latency_ms=9, size_bytes=90))) is None
+
+
+def test_equal_losses_are_decided_by_latency(deciding: Decide) -> None:
+    tied = {**LOSSES, "fp32, pruned 50 %": 0.0, "int8": 0.0}
+    decision = deciding(Budget(size_bytes=1000), losses=tied)
+    assert chosen(decision) == "fp32, pruned 50 %"
+
+
+def test_a_heavier_pruning_is_not_expected_to_lose_less() -> None:
+    """What is almost empty answers evenly, and so diverges less than a confident wrong answer."""
+    ratios, losses = (0.0, 0.2, 0.4, 0.8), (0.1, 0.1, 1.1, 0.9)
+    base = sensitivity(LOSSES)
+    known = replace(
+        base,
+        candidates=tuple(replace(base.candidates[1], ratio=ratio) for ratio in ratios),
+        points=tuple(
+            replace(base.points[0], candidate=index, loss=loss)
+            for index, loss in enumerate(losses)
+        ),
+    )
+    expected = [search._expected_loss(option, known) for option in all_options(known, ["fp32"])]
+    # The format's own loss stays; what pruning adds grows at least in proportion.
+    assert expected == pytest.approx([0.1, 0.1, 1.1, 2.1])
+
+
+def test_assessments_are_ranked_and_complete(deciding: Decide) -> None:
+    decision = deciding(Budget(latency_ms=9))
+    assert [a.option.name for a in decision.assessments] == list(OPTIONS)
+    assert [a.plausible for a in decision.assessments] == [False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "wanted"), [(16.0, "fp32"), (15.9, "int8"), (2.0, "int8, pruned 50 %")]
+)
+def test_what_will_be_measured_is_judged_by_its_centre(
+    deciding: Decide, latency_ms: float, wanted: str
+) -> None:
+    decision = deciding(Budget(latency_ms=latency_ms), provable={"latency_ms"})
+    assert chosen(decision) == wanted
+
+
+def test_what_will_be_measured_excuses_no_other_figure(deciding: Decide) -> None:
+    decision = deciding(Budget(latency_ms=16, size_bytes=700), provable={"latency_ms"})
+    assert chosen(decision) == "int8"
+
+
+@pytest.mark.parametrize(("max_drop", "wanted"), [(0.036, "fp32, pruned 50 %"), (0.034, None)])
+def test_a_drop_that_training_may_reduce_is_judged_by_its_lower_end(
+    deciding: Decide, max_drop: float, wanted: str | None
+) -> None:
+    budget = Budget(latency_ms=8, max_drop=max_drop)
+    assert chosen(deciding(budget, provable={"accuracy_drop"})) == wanted
+    assert chosen(deciding(budget)) is None
+
+
+def measured(value: float) -> Figures:
+    return {"latency_ms": Figure(value=value, standing="measured", low=0.1, high=99.0)}
+
+
+def test_a_measurement_refutes_a_prediction(deciding: Decide) -> None:
+    decision = deciding(Budget(latency_ms=16.5), learned={"int8": measured(17.0)})
+    assert chosen(decision) == "fp32, pruned 50 %"
+
+
+def test_a_measurement_redeems_a_prediction(deciding: Decide) -> None:
+    decision = deciding(Budget(latency_ms=10), learned={"int8": measured(9.9)})
+    assert chosen(decision) == "int8"
+
+
+def test_a_measurement_counts_though_a_prediction_would_be_excused(deciding: Decide) -> None:
+    refuted = {"int8": measured(8.1)}
+    decision = deciding(Budget(latency_ms=8), provable={"latency_ms"}, learned=refuted)
+    assert chosen(decision) == "fp32, pruned 50 %"
+
+
+def test_what_was_learned_of_one_option_says_nothing_of_another(deciding: Decide) -> None:
+    decision = deciding(Budget(latency_ms=10), learned={"fp32": measured(1.0)})
+    assert chosen(decision) == "fp32"
+    decision = deciding(Budget(latency_ms=10), learned={"fp16": measured(1.0)})
+    assert chosen(decision) == "fp32, pruned 50 %"
+
+
+def test_what_was_learned_of_one_figure_leaves_the_others(deciding: Decide) -> None:
+    budget = Budget(latency_ms=10, size_bytes=150)
+    decision = deciding(budget, learned={"int8": measured(1.0)})
+    assert chosen(decision) == "int8, pruned 50 %"
+
+
+def test_a_learned_drop_is_not_excused_again(deciding: Decide) -> None:
+    trained: Figures = {"accuracy_drop": Figure(value=0.05, standing="verified", low=0, high=0.1)}
+    decision = deciding(
+        Budget(latency_ms=8, max_drop=0.045),
+        provable={"accuracy_drop"},
+        learned={"fp32, pruned 50 %": trained},
+    )
+    assert chosen(decision) is None
+
+
+def test_nothing_fits_and_the_nearest_is_told(deciding: Decide) -> None:
+    decision = deciding(Budget(latency_ms=3.0))
+    assert decision.chosen is None
+    assert decision.nearest.option.name == "int8, pruned 50 %"
+    assert decision.nearest.worst_excess == pytest.approx(4 / 3)
+    [row] = decision.feasibility
+    assert (row.figure, row.limit) == ("latency_ms", 3.0)
+    assert (row.smallest, row.smallest_option) == (4.0, "int8, pruned 50 %")
+    assert row.original == 32.0
+    assert not row.reachable
+
+
+def test_the_nearest_weighs_all_conditions(deciding: Decide) -> None:
+    # The quantized and pruned one is fastest and smallest by far, and loses far too much.
+    figures = {**FIGURES, "int8, pruned 50 %": {**FIGURES["int8, pruned 50 %"]}}
+    figures["int8, pruned 50 %"]["accuracy_drop"] = drop(0.8)
+    decision = deciding(Budget(latency_ms=7, size_bytes=350, max_drop=0.02), figures=figures)
+    assert decision.chosen is None
+    assert decision.nearest.option.name == "fp32, pruned 50 %"
+
+
+def test_each_alone_and_not_together_is_told_apart(deciding: Decide) -> None:
+    decision = deciding(Budget(latency_ms=9, size_bytes=150, max_drop=0.02))
+    assert decision.chosen is None
+    reachable = {row.figure: row.reachable for row in decision.feasibility}
+    assert reachable == {"latency_ms": True, "size_bytes": True, "accuracy_drop": True}
+    beyond = deciding(Budget(latency_ms=9, size_bytes=99))
+    reachable = {row.figure: row.reachable for row in beyond.feasibility}
+    assert reachable == {"latency_ms": True, "size_bytes": False}
+
+
+def test_what_the_centre_reaches_is_reachable_where_it_will_be_measured(deciding: Decide) -> None:
+    budget = Budget(latency_ms=3, size_bytes=50)
+    decision = deciding(budget, provable={"latency_ms"})
+    assert decision.chosen is None
+    reachable = {row.figure: row.reachable for row in decision.feasibility}
+    assert reachable == {"latency_ms": True, "size_bytes": False}
+
+
+def test_a_figure_nobody_knows_is_never_met(deciding: Decide) -> None:
+    decision = deciding(Budget(energy_mj=1e9))
+    assert decision.chosen is None
+    assert decision.nearest.worst_excess == math.inf
+    [row] = decision.feasibility
+    assert (row.smallest, row.smallest_option, row.original) == (None, None, None)
+    assert not row.reachable
+
+
+def test_a_microcontrollers_memory_limits_without_being_asked(deciding: Decide) -> None:
+    sizes = dict(zip(OPTIONS, (400_000, 100_001, 200_000, 49_000), strict=True))
+    figures = {
+        name: {
+            "latency_ms": guess(1),
+            "memory_bytes": guess(20_000, 1.0),
+            "flash_bytes": guess(size, 1.0),
+            "accuracy_drop": drop(0.0),
+        }
+        for name, size in sizes.items()
+    }
+    # 150 kB of flash less 50 kB of runtime.
+    assert chosen(deciding(Budget(), figures=figures, device=MICRO)) == "int8, pruned 50 %"
+    figures["int8"]["flash_bytes"] = guess(100_000, 1.0)
+    assert chosen(deciding(Budget(), figures=figures, device=MICRO)) == "int8"
+    # 64 kB of RAM less 24 kB of runtime.
+    figures["int8"]["memory_bytes"] = guess(40_001, 1.0)
+    decision = deciding(Budget(latency_ms=9), figures=figures, device=MICRO)
+    assert chosen(decision) == "int8, pruned 50 %"
+    assert {c.figure: c.asked_by for c in decision.conditions} == {
+        "latency_ms": "budget",
+        "memory_bytes": "device",
+        "flash_bytes": "device",
+    }
+
+
+def test_a_budget_cannot_loosen_the_devices_limits(deciding: Decide) -> None:
+    figures = {
+        name: {"latency_ms": guess(1), "memory_bytes": guess(50_000, 1.0), "flash_bytes": guess(1)}
+        for name in OPTIONS
+    }
+    budget = Budget(memory_bytes=60_000)
+    assert chosen(deciding(budget, figures=figures)) is not None
+    assert chosen(deciding(budget, figures=figures, device=MICRO)) is None
+
+
+def test_no_condition_means_the_fastest_within_one_point(deciding: Decide) -> None:
+    decision = deciding(Budget())
+    assert decision.objective == "least latency"
+    assert [(c.figure, c.limit) for c in decision.conditions] == [("accuracy_drop", 0.01)]
+    assert chosen(decision) == "fp32"  # int8 may lose 1.5 points
+    surer = {**FIGURES, "int8": {**FIGURES["int8"], "accuracy_drop": drop(0.004)}}
+    assert chosen(deciding(Budget(), figures=surer)) == "int8"
+
+
+def test_a_drop_alone_means_the_fastest_within_it(deciding: Decide) -> None:
+    decision = deciding(Budget(max_drop=0.05))
+    assert decision.objective == "least latency"
+    assert chosen(decision) == "fp32, pruned 50 %"
+    assert chosen(deciding(Budget(max_drop=0.066))) == "int8, pruned 50 %"
+
+
+def test_equal_latencies_are_then_decided_by_loss(deciding: Decide) -> None:
+    figures = {name: {**FIGURES[name], "latency_ms": guess(4)} for name in OPTIONS}
+    assert chosen(deciding(Budget(max_drop=1.0), figures=figures)) == "fp32"
+
+
+def test_without_a_metric_and_a_limit_nothing_is_changed(deciding: Decide) -> None:
+    unscored: dict[str, dict[FigureName, Figure]] = {
+        name: {k: v for k, v in figures.items() if k != "accuracy_drop"}
+        for name, figures in FIGURES.items()
+    }
+    decision = deciding(Budget(), figures=unscored, metric=None)
+    assert chosen(decision) == "fp32"
+    assert decision.conditions == ()
+    assert decision.nearest.worst_excess == 0.0
+
+
+def test_a_drop_that_nobody_can_score_is_a_usage_error(deciding: Decide) -> None:
+    with pytest.raises(UsageError, match="evaluate"):
+        deciding(Budget(max_drop=0.01), metric=None)
+    with pytest.raises(UsageError, match="evaluate"):
+        deciding(Budget(max_drop=0.01, latency_ms=5), metric=None)
+
+
+def test_a_relative_limit_is_one_of_the_baseline(deciding: Decide) -> None:
+    baseline: Figures = {"latency_ms": Figure(value=32.0, standing="measured")}
+    budget = Budget(latency_ms=Relative(fraction=0.5))
+    assert chosen(deciding(budget, baseline=baseline)) == "int8"
+    with pytest.raises(UsageError, match="not known"):
+        deciding(budget)
+
+
+def test_a_loss_that_is_as_large_as_can_be_is_taken_last(deciding: Decide) -> None:
+    losses = {**LOSSES, "fp32, pruned 50 %": sys.float_info.max}
+    assert chosen(deciding(Budget(latency_ms=9), losses=losses)) == "int8, pruned 50 %"
+
+
+POSITIVE = st.floats(0.01, 100)
+LIMIT = st.none() | POSITIVE
+
+
+@given(
+    st.lists(st.tuples(POSITIVE, POSITIVE, POSITIVE), min_size=4, max_size=4),
+    LIMIT,
+    LIMIT,
+    st.sets(st.sampled_from(["latency_ms", "size_bytes"])),
+)
+def test_any_decision_is_the_best_there_is(
+    rows: list[tuple[float, float, float]],
+    latency_ms: float | None,
+    size_bytes: float | None,
+    provable: set[FigureName],
+) -> None:
+    if latency_ms is None and size_bytes is None:
+        return
+    losses = dict(zip(OPTIONS, (row[0] for row in rows), strict=True))
+    figures: dict[str, dict[FigureName, Figure]] = {
+        name: {"latency_ms": guess(row[1]), "size_bytes": guess(row[2])}
+        for name, row in zip(OPTIONS, rows, strict=True)
+    }
+    limits: dict[FigureName, float | None] = {"latency_ms": latency_ms, "size_bytes": size_bytes}
+
+    def fits(name: str) -> bool:
+        return all(
+            limit is None or figures[name][key].value * (1 if key in provable else 2) <= limit
+            for key, limit in limits.items()
+        )
+
+    fitting = [name for name in OPTIONS if fits(name)]
+    with pytest.MonkeyPatch.context() as patch:
+        decision = patched(patch)(
+            Budget(latency_ms=latency_ms, size_bytes=size_bytes),
+            figures=figures,
+            losses=losses,
+            provable=provable,
+        )
+
+    def rank(name: str) -> tuple[float, float, str]:
+        original = losses[name.removesuffix(", pruned 50 %")]
+        return max(losses[name], original), figures[name]["latency_ms"].value, name
+
+    assert chosen(decision) == min(fitting, key=rank, default=None)
+    excess = {
+        name: max(2 * figures[name][key].value / limit for key, limit in limits.items() if limit)
+        for name in OPTIONS
+    }
+    assert excess[decision.nearest.option.name] == pytest.approx(min(excess.values()))

@@ -1,0 +1,134 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from blobs_task import blobs, points
+
+from edgesdk.budget import Budget
+from edgesdk.cache import Cache
+from edgesdk.device import DeviceProfile
+from edgesdk.errors import TargetUnavailable, TaskError, UsageError
+from edgesdk.progress import Silent
+from edgesdk.stages.request import Request, resolve
+from edgesdk.target import Capability, find_target
+from edgesdk.task import Task
+
+Resolve = Callable[..., Request]
+
+
+@pytest.fixture
+def resolving(reference_device: DeviceProfile, tmp_path: Path) -> Resolve:
+    def ask(task: Task | None = None, **changes: Any) -> Request:
+        given: dict[str, Any] = {
+            "device": reference_device,
+            "target": None,
+            "budget": Budget(),
+            "accelerator": "cpu",
+            "cache": Cache(tmp_path),
+            "progress": Silent(),
+            "needs_toolchain": True,
+        }
+        return resolve(task or blobs(), **{**given, **changes})
+
+    return ask
+
+
+def test_a_request_is_resolved_from_names(resolving: Resolve) -> None:
+    request = resolving()
+    assert (request.device.name, request.target.name) == ("numpy_computer", "numpy")
+    assert request.schemes == ("fp32", "fp16")
+    assert "quantizer" in request.refused["int8"]
+    assert (request.host_runtime, request.can_measure) == ("numpy", False)
+    assert request.recovers
+    assert "torch" in request.tool_versions
+    assert [spec.name for spec in request.outputs] == ["class"]
+
+
+def test_only_this_machine_can_be_clocked(
+    resolving: Resolve, reference_device: DeviceProfile
+) -> None:
+    assert resolving(device=replace(reference_device, name="host")).can_measure
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("hots", "host"), ("samsung_galaxy_s42", "samsung_galaxy_s24"), ("iphone15pro", "iphone_15_pro")],
+)
+def test_an_unknown_device_is_answered_with_the_near_one(
+    resolving: Resolve, name: str, hint: str
+) -> None:
+    with pytest.raises(UsageError, match=f"did you mean '{hint}'"):
+        resolving(device=name)
+
+
+def test_an_unknown_target_is_answered_with_the_near_one(resolving: Resolve) -> None:
+    with pytest.raises(UsageError, match="did you mean 'tflite'"):
+        resolving(target="tflit")
+
+
+def test_a_target_the_device_does_not_have_names_those_it_has(resolving: Resolve) -> None:
+    with pytest.raises(UsageError, match="no runtime for target 'coreml'") as caught:
+        resolving(target="coreml")
+    assert caught.value.expected == "--target numpy"
+
+
+def test_an_unknown_accelerator_is_a_usage_error(resolving: Resolve) -> None:
+    with pytest.raises(UsageError, match="cuda"):
+        resolving(accelerator="cudaa")
+
+
+def test_without_calibration_data_int8_is_refused_with_the_reason(
+    resolving: Resolve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = type(find_target("numpy"))
+    able = Capability(schemes=("fp32", "int8"), refused={})
+    monkeypatch.setattr(target, "capability", lambda *_: able)
+    assert resolving().schemes == ("fp32", "int8")
+    request = resolving(replace(blobs(), calibration=None))
+    assert request.schemes == ("fp32",)
+    assert "calibration" in request.refused["int8"]
+
+
+def test_a_target_without_float_has_no_baseline(
+    resolving: Resolve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = type(find_target("numpy"))
+    able = Capability(schemes=("int8",), refused={"fp32": "no float unit"})
+    monkeypatch.setattr(target, "capability", lambda *_: able)
+    with pytest.raises(TargetUnavailable, match="no float model"):
+        resolving()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"calibration": lambda: iter([(torch.zeros(4, 9),)])}, "calibration sample 0"),
+        ({"calibration": lambda: iter([(torch.full((4, 8), torch.nan),)])}, "NaN"),
+        ({"calibration": lambda: iter(())}, "yielded nothing"),
+        ({"calibration": lambda: 1 / 0}, "ZeroDivisionError"),
+        ({"training": lambda: iter([points(1, 4)])}, "training batch 0 is a tuple"),
+        ({"model": torch.nn.Linear(3, 4)}, "model on its example inputs"),
+    ],
+)
+def test_what_is_wrong_with_a_task_is_said_before_any_work(
+    resolving: Resolve, change: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(TaskError, match=said) as caught:
+        resolving(replace(blobs(), **change))
+    assert caught.value.exit_code == 10
+
+
+def test_keys_depend_on_the_task_and_on_every_part(resolving: Resolve) -> None:
+    request = resolving()
+    other = resolving(replace(blobs(), seed=1))
+    keys = {
+        request.key_for("emit", "a"),
+        request.key_for("emit", "b"),
+        request.key_for("emita"),
+        other.key_for("emit", "a"),
+    }
+    assert len(keys) == 4
+    assert resolving().key_for("emit", "a") == request.key_for("emit", "a")

@@ -1,0 +1,173 @@
+"""Sessions: what LiteRT, its reference kernels and TensorFlow Lite Micro answer and report."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tflite_nets import Emitted, compressed, emitted
+from torch import nn
+
+from edgesdk.errors import ArtifactError, UnsupportedModel, UsageError
+from edgesdk.parity import sqnr_db
+from edgesdk.running.adapter import artifact_predict
+from edgesdk.running.process import ArtifactProcess
+from edgesdk.target import installed_version
+from edgesdk.task import output_tensors
+from edgesdk_tflite import TARGET
+
+pytestmark = pytest.mark.toolchain
+
+HOST_RUNTIMES = ("litert", "litert-reference", "tflite-micro")
+
+
+@pytest.mark.parametrize("name", ["features", "separable"])
+def test_micro_convolves_bit_for_bit_like_the_reference_kernels(name: str) -> None:
+    file = emitted(name, "int8", integer_io=True)
+
+    reference = file.raw_outputs(file.open("litert-reference"))
+    micro = file.raw_outputs(file.open("tflite-micro"))
+
+    assert len(micro) == 16 // len(file.model.example_inputs[0])
+    for expected, found in zip(reference, micro, strict=True):
+        for one, other in zip(expected, found, strict=True):
+            assert one.dtype == other.dtype == np.int8
+            assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["residual_batch", "perceptron", "wave", "two_heads"])
+def test_fully_connected_layers_differ_by_one_unit_at_most(name: str) -> None:
+    file = emitted(name, "int8", integer_io=True)
+
+    pairs = zip(
+        file.raw_outputs(file.open("litert-reference")),
+        file.raw_outputs(file.open("tflite-micro")),
+        strict=True,
+    )
+
+    for expected, found in pairs:
+        for one, other in zip(expected, found, strict=True):
+            assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("host_runtime", HOST_RUNTIMES)
+def test_two_inputs_and_two_outputs_go_where_they_belong(host_runtime: str) -> None:
+    assert emitted("two_heads", "int8", integer_io=True).noise_db(host_runtime) > 25
+    assert emitted("two_heads", "fp32").noise_db(host_runtime) > 100
+
+
+@pytest.mark.parametrize("host_runtime", HOST_RUNTIMES)
+def test_outputs_are_copies(host_runtime: str) -> None:
+    file = emitted("perceptron", "int8", integer_io=True)
+    session = file.open(host_runtime)
+    low, high = (np.full((1, 12), value, np.int8) for value in (-100, 100))
+
+    (first,) = session.run([low])
+    kept = first.copy()
+    (second,) = session.run([high])
+
+    assert np.array_equal(first, kept)
+    assert not np.array_equal(first, second)
+
+
+def test_identities_say_what_ran() -> None:
+    file = emitted("perceptron", "int8")
+    identities = {
+        name: TARGET.open(file.folder, file.emission, name, 2).identity for name in HOST_RUNTIMES
+    }
+
+    assert [identities[name].runtime for name in HOST_RUNTIMES] == list(HOST_RUNTIMES)
+    assert [identities[name].threads for name in HOST_RUNTIMES] == [2, 1, 1]
+    assert identities["litert"].version == installed_version("ai-edge-litert")
+    assert identities["tflite-micro"].version == installed_version("tflite-micro")
+    assert all(found.platform.startswith(sys.platform) for found in identities.values())
+    assert "reference kernels" in identities["tflite-micro"].platform
+
+
+def test_the_arena_is_the_smallest_that_the_file_loads_in() -> None:
+    from tflite_micro.python.tflite_micro import runtime
+
+    file = emitted("residual", "int8", integer_io=True)
+
+    memory_bytes = file.open("tflite-micro").memory_bytes()
+
+    assert memory_bytes is not None
+    assert memory_bytes > 2 * 8 * 8 * 8  # two activations of the widest layer live at once
+    runtime.Interpreter.from_file(str(file.path), arena_size=memory_bytes)
+    with pytest.raises(RuntimeError):
+        runtime.Interpreter.from_file(str(file.path), arena_size=memory_bytes - 16)
+
+
+def test_float_activations_take_a_larger_arena() -> None:
+    float_bytes = emitted("residual", "fp32").open("tflite-micro").memory_bytes()
+    int8_bytes = emitted("residual", "int8", integer_io=True).open("tflite-micro").memory_bytes()
+
+    assert float_bytes is not None
+    assert int8_bytes is not None
+    assert float_bytes > 1.5 * int8_bytes
+
+
+def test_litert_does_not_tell_its_memory() -> None:
+    assert emitted("perceptron", "fp32").open("litert").memory_bytes() is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("host_runtime", ["litert", "tflite-micro"])
+def test_the_worker_process_runs_the_file(host_runtime: str) -> None:
+    file = emitted("residual", "int8", integer_io=True)
+
+    with ArtifactProcess(
+        target="tflite", folder=file.folder, emission=file.emission, host_runtime=host_runtime
+    ) as process:
+        outputs = output_tensors(artifact_predict(process)(*file.samples))
+        assert process.identity.runtime == host_runtime
+        assert (process.memory_bytes is not None) == (host_runtime == "tflite-micro")
+
+    assert torch.equal(outputs[0], file.predict(file.open(host_runtime))[0])
+    noise_db = sqnr_db(file.reference(), outputs)
+    assert noise_db is not None
+    assert noise_db > 25
+
+
+def test_an_operator_that_micro_lacks_is_named_with_its_layer() -> None:
+    module = nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 2)).eval()
+    file = Emitted(compressed(module, (torch.randn(1, 4),), "int8"), integer_io=True)
+
+    assert file.noise_db("litert") > 25
+    with pytest.raises(UnsupportedModel, match=r"Micro has no GELU, at layer 1\b") as raised:
+        file.open("tflite-micro")
+    assert raised.value.next_step
+
+
+def test_micro_takes_no_float16_weights() -> None:
+    with pytest.raises(UnsupportedModel, match=r"DEQUANTIZE.*kTfLiteInt8"):
+        emitted("residual", "fp16").open("tflite-micro")
+
+
+def test_an_unknown_host_runtime_suggests_the_near_one() -> None:
+    file = emitted("perceptron", "fp32")
+
+    with pytest.raises(UsageError, match="litert-reference"):
+        TARGET.open(file.folder, file.emission, "litert-refrence", 1)
+
+
+@pytest.mark.parametrize("host_runtime", HOST_RUNTIMES)
+def test_a_file_that_is_none_is_refused(host_runtime: str, tmp_path: Path) -> None:
+    file = emitted("perceptron", "fp32")
+
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        TARGET.open(tmp_path, file.emission, host_runtime, 1)
+    (tmp_path / "model.tflite").write_bytes(b"PK\x03\x04" + bytes(100))
+    with pytest.raises(ArtifactError, match="is not a"):
+        TARGET.open(tmp_path, file.emission, host_runtime, 1)
+
+
+@pytest.mark.parametrize("host_runtime", HOST_RUNTIMES)
+def test_an_emission_of_another_file_is_refused(host_runtime: str) -> None:
+    file, other = emitted("perceptron", "fp32"), emitted("two_heads", "fp32")
+
+    with pytest.raises(ArtifactError, match="no input 'input_1'"):
+        TARGET.open(file.folder, other.emission, host_runtime, 1)
