@@ -92,6 +92,13 @@ class Session(Protocol):
     def run(self, inputs: Arrays) -> Arrays:
         """Return the outputs of one inference at the file's batch."""
 
+    def bind(self, inputs: Arrays) -> Callable[[], object]:
+        """Return a function that runs one inference on these inputs and does nothing else.
+
+        It is what is timed: neither feeding the inputs nor copying the outputs belongs to it,
+        so a figure is the runtime's and not the Python interface's.
+        """
+
     def memory_bytes(self) -> int | None:
         """Return the runtime's own working memory (arena, planned buffers), None if not told."""
 

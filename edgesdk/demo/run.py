@@ -15,6 +15,7 @@ from edgesdk.budget import Budget
 from edgesdk.cli.console import RichProgress, quiet_libraries, split_stdout
 from edgesdk.compress.accelerator import one_thread
 from edgesdk.errors import BudgetInfeasible, OutputError
+from edgesdk.figure import FigureName
 from edgesdk.pipeline import compile_task
 from edgesdk.report.text import show_figure
 from edgesdk.result import CompileResult
@@ -48,6 +49,13 @@ JOBS = (
     ),
     Job(device="host", target="executorch", budget={"latency": "70%", "max_drop": "3%"}),
     Job(device="host", target="tflite", budget={"latency": "70%", "max_drop": "3%"}),
+)
+_SHOWN: tuple[FigureName, ...] = (
+    "latency_ms",
+    "size_bytes",
+    "memory_bytes",
+    "accuracy",
+    "accuracy_drop",
 )
 INFEASIBLE = Job(device="nucleo_h7a3zi_q", target="tflite", budget={"size": "2KB"})
 
@@ -111,8 +119,7 @@ def _table(rows: list[tuple[Job, CompileResult]]) -> Table:
 
 def _figures(result: CompileResult, section: str) -> str:
     figures = getattr(result, section)
-    shown = ("latency_ms", "size_bytes", "memory_bytes", "accuracy", "accuracy_drop")
-    lines = [f"{name} {show_figure(name, figures[name])}" for name in shown if name in figures]
+    lines = [f"{name} {show_figure(name, figures[name])}" for name in _SHOWN if name in figures]
     return "\n".join(lines) or "–"
 
 

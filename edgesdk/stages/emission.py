@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ConfigDict
+
 from edgesdk.artifact import Check, OpCount
 from edgesdk.compressed import CompressedModel
 from edgesdk.document import read_json, to_json
@@ -12,8 +14,19 @@ from edgesdk.errors import OutputError
 from edgesdk.stages.request import Request
 from edgesdk.target import Emission
 
-_EMISSION = "emission.json"
 _FILES = "files"
+_READING = "reading.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What emitting wrote and what re-opening it told; kept with the files in the cache."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    emission: Emission
+    operators: tuple[OpCount, ...]
+    checks: tuple[Check, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,18 +53,22 @@ def emit(request: Request, model: CompressedModel, key: str) -> Emitted:
         missing = [name for name in emission.files if not (files / name).exists()]
         if missing or not emission.files:
             raise OutputError(f"target {request.target.name!r} did not write {missing or 'a file'}")
-        (folder / _EMISSION).write_text(to_json(emission), encoding="utf-8")
+        reading = Reading(
+            emission=emission,
+            operators=request.target.operators(files, emission),
+            checks=request.target.checks(files, emission, model),
+        )
+        (folder / _READING).write_text(to_json(reading), encoding="utf-8")
 
     folder = request.cache.folder("emit", key, build)
-    emission = read_json(Emission, folder / _EMISSION)
-    files = folder / _FILES
+    reading = read_json(Reading, folder / _READING)
     return Emitted(
         model=model,
         key=key,
-        folder=files,
-        emission=emission,
-        operators=request.target.operators(files, emission),
-        checks=request.target.checks(files, emission, model),
+        folder=folder / _FILES,
+        emission=reading.emission,
+        operators=reading.operators,
+        checks=reading.checks,
     )
 
 

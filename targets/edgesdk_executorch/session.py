@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,13 @@ class ExecuTorchSession:
 
     def run(self, inputs: Arrays) -> Arrays:
         """Return the outputs of one inference at the file's batch, as new arrays."""
+        return [output.numpy() for output in self.bind(inputs)()]
+
+    def bind(self, inputs: Arrays) -> Callable[[], list[torch.Tensor]]:
+        """Return the method's execution on these inputs; it clones its outputs."""
         tensors = [_contiguous(torch.from_numpy(array)) for array in inputs]
-        return [output.numpy() for output in self._method.execute(tensors)]
+        execute: Callable[[], list[torch.Tensor]] = partial(self._method.execute, tensors)
+        return execute
 
     def memory_bytes(self) -> int | None:
         """Return None: XNNPACK allocates its workspace by itself and does not tell its size.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,16 @@ class LiteRTSession:
 
     def run(self, inputs: Arrays) -> Arrays:
         """Return copies of the outputs of one inference at the file's batch."""
-        for index, array in zip(self._inputs, inputs, strict=True):
-            self._interpreter.set_tensor(index, array)
-        self._interpreter.invoke()
+        self.bind(inputs)()
         # get_tensor copies, so nothing returned changes with the next inference.
         return [self._interpreter.get_tensor(index) for index in self._outputs]
+
+    def bind(self, inputs: Arrays) -> Callable[[], object]:
+        """Return the interpreter's own invocation, the inputs set."""
+        for index, array in zip(self._inputs, inputs, strict=True):
+            self._interpreter.set_tensor(index, array)
+        invoke: Callable[[], object] = self._interpreter.invoke
+        return invoke
 
     def memory_bytes(self) -> int | None:
         """Return None: LiteRT's Python interface does not tell its arena's size."""

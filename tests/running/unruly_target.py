@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,9 @@ class Session:
 
     def memory_bytes(self) -> int | None:
         return 4096
+
+    def bind(self, inputs: Arrays) -> Callable[[], object]:
+        return partial(self.run, inputs)
 
     def run(self, inputs: Arrays) -> Arrays:
         if self._behaviour == "is noisy":

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from edgesdk.artifact import TensorSpec
 from edgesdk.errors import TaskError, UnsupportedModel
 from edgesdk.scheme import Scheme
+from edgesdk.task import InputSpec, OutputSpec
 from edgesdk_tflite import TARGET
 
 pytestmark = pytest.mark.toolchain
@@ -46,7 +47,7 @@ def test_float16_weights_compute_what_the_model_computes(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["residual", "two_heads"])
 def test_integer_io_is_the_same_graph_without_its_float_boundary(name: str) -> None:
-    float_io, integer_io = emitted(name, "int8"), emitted(name, "int8", integer_io=True)
+    float_io, integer_io = emitted(name, "int8", integer_io=False), emitted(name, "int8")
 
     assert {spec.dtype for spec in float_io.emission.inputs} == {"float32"}
     assert all(spec.scale is None for spec in float_io.emission.inputs)
@@ -66,29 +67,36 @@ def test_integer_io_is_the_same_graph_without_its_float_boundary(name: str) -> N
         assert (by_float == by_integer).float().mean() > 0.95
 
 
-def test_specs_are_in_the_file_layout_and_carry_names_and_labels(tmp_path: Path) -> None:
-    model = emitted("separable", "fp32").model
-    labels = tuple("abcdefghijkl")
-    model = replace(model, outputs=(replace(model.outputs[0], labels=labels),))
-
-    emission = TARGET.emit(model, runtime(), tmp_path)
+def test_specs_are_in_the_file_layout() -> None:
+    emission = emitted("separable", "fp32").emission
 
     assert emission.files == ("model.tflite",)
     assert emission.inputs == (
         TensorSpec(name="input_0", shape=(1, 16, 16, 3), dtype="float32", from_torch=CHANNELS_LAST),
     )
     assert emission.outputs == (
-        TensorSpec(
-            name="output_0", shape=(1, 8, 8, 12), dtype="float32", from_torch=CHANNELS_LAST,
-            labels=labels,
-        ),
-    )  # fmt: skip
+        TensorSpec(name="output_0", shape=(1, 8, 8, 12), dtype="float32", from_torch=CHANNELS_LAST),
+    )
     assert emission.tool_versions["litert-torch"]
 
 
+def test_names_and_labels_are_the_tasks(tmp_path: Path) -> None:
+    model = compressed(nn.Linear(3, 2).eval(), (torch.randn(1, 3),))
+    model = replace(
+        model,
+        inputs=(InputSpec(name="sensor"),),
+        outputs=(OutputSpec(name="class", kind="logits", labels=("off", "on")),),
+    )
+
+    emission = TARGET.emit(model, runtime(), tmp_path)
+
+    assert [spec.name for spec in emission.inputs] == ["sensor"]
+    assert [(spec.name, spec.labels) for spec in emission.outputs] == [("class", ("off", "on"))]
+
+
 def test_the_batch_is_the_example_inputs_batch() -> None:
-    assert emitted("residual_batch", "int8", integer_io=True).emission.inputs[0].shape[0] == 2
-    assert emitted("residual_batch", "int8", integer_io=True).noise_db("litert") > LEAST_DB["int8"]
+    assert emitted("residual_batch", "int8").emission.inputs[0].shape[0] == 2
+    assert emitted("residual_batch", "int8").noise_db("litert") > LEAST_DB["int8"]
 
 
 def test_operators_are_named_after_the_layer_they_come_from() -> None:
@@ -122,10 +130,10 @@ def test_calibration_order_and_batches_change_nothing(tmp_path: Path) -> None:
 
 
 def test_the_last_calibration_sample_counts() -> None:
-    model = emitted("perceptron", "int8", integer_io=True).model
+    model = emitted("perceptron", "int8").model
     outlier = torch.zeros(1, 12)
     outlier[0, 0] = 100.0
-    widened = Emitted(replace(model, calibration=(*model.calibration, (outlier,))), integer_io=True)
+    widened = Emitted(replace(model, calibration=(*model.calibration, (outlier,))))
 
     (spec,) = widened.emission.inputs
     assert spec.scale is not None
@@ -208,10 +216,10 @@ class Tokens(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.table = nn.Embedding(20, 8)
-        self.recurrent = nn.GRU(8, 6, batch_first=True)
+        self.head = nn.Linear(8, 6)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.recurrent(self.table(tokens))[0]
+        return self.head(self.table(tokens))
 
 
 def test_integer_inputs_stay_integers_in_the_width_the_file_has(tmp_path: Path) -> None:

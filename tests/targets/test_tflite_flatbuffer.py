@@ -20,7 +20,7 @@ def content() -> bytes:
 
 
 def test_a_file_is_read_as_it_is() -> None:
-    file = emitted("perceptron", "int8", integer_io=True).file
+    file = emitted("perceptron", "int8").file
 
     assert [op.name for op in file.operators] == ["FULLY_CONNECTED", "FULLY_CONNECTED"]
     assert file.input("input_0").shape == (1, 12)

@@ -26,7 +26,7 @@ HOST_RUNTIMES = ("litert", "litert-reference", "tflite-micro")
 
 @pytest.mark.parametrize("name", ["features", "separable"])
 def test_micro_convolves_bit_for_bit_like_the_reference_kernels(name: str) -> None:
-    file = emitted(name, "int8", integer_io=True)
+    file = emitted(name, "int8")
 
     reference = file.raw_outputs(file.open("litert-reference"))
     micro = file.raw_outputs(file.open("tflite-micro"))
@@ -40,7 +40,7 @@ def test_micro_convolves_bit_for_bit_like_the_reference_kernels(name: str) -> No
 
 @pytest.mark.parametrize("name", ["residual_batch", "perceptron", "wave", "two_heads"])
 def test_fully_connected_layers_differ_by_one_unit_at_most(name: str) -> None:
-    file = emitted(name, "int8", integer_io=True)
+    file = emitted(name, "int8")
 
     pairs = zip(
         file.raw_outputs(file.open("litert-reference")),
@@ -55,13 +55,13 @@ def test_fully_connected_layers_differ_by_one_unit_at_most(name: str) -> None:
 
 @pytest.mark.parametrize("host_runtime", HOST_RUNTIMES)
 def test_two_inputs_and_two_outputs_go_where_they_belong(host_runtime: str) -> None:
-    assert emitted("two_heads", "int8", integer_io=True).noise_db(host_runtime) > 25
+    assert emitted("two_heads", "int8").noise_db(host_runtime) > 25
     assert emitted("two_heads", "fp32").noise_db(host_runtime) > 100
 
 
 @pytest.mark.parametrize("host_runtime", HOST_RUNTIMES)
 def test_outputs_are_copies(host_runtime: str) -> None:
-    file = emitted("perceptron", "int8", integer_io=True)
+    file = emitted("perceptron", "int8")
     session = file.open(host_runtime)
     low, high = (np.full((1, 12), value, np.int8) for value in (-100, 100))
 
@@ -90,7 +90,7 @@ def test_identities_say_what_ran() -> None:
 def test_the_arena_is_the_smallest_that_the_file_loads_in() -> None:
     from tflite_micro.python.tflite_micro import runtime
 
-    file = emitted("residual", "int8", integer_io=True)
+    file = emitted("residual", "int8")
 
     memory_bytes = file.open("tflite-micro").memory_bytes()
 
@@ -103,7 +103,7 @@ def test_the_arena_is_the_smallest_that_the_file_loads_in() -> None:
 
 def test_float_activations_take_a_larger_arena() -> None:
     float_bytes = emitted("residual", "fp32").open("tflite-micro").memory_bytes()
-    int8_bytes = emitted("residual", "int8", integer_io=True).open("tflite-micro").memory_bytes()
+    int8_bytes = emitted("residual", "int8").open("tflite-micro").memory_bytes()
 
     assert float_bytes is not None
     assert int8_bytes is not None
@@ -117,7 +117,7 @@ def test_litert_does_not_tell_its_memory() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("host_runtime", ["litert", "tflite-micro"])
 def test_the_worker_process_runs_the_file(host_runtime: str) -> None:
-    file = emitted("residual", "int8", integer_io=True)
+    file = emitted("residual", "int8")
 
     with ArtifactProcess(
         target="tflite", folder=file.folder, emission=file.emission, host_runtime=host_runtime
@@ -134,7 +134,7 @@ def test_the_worker_process_runs_the_file(host_runtime: str) -> None:
 
 def test_an_operator_that_micro_lacks_is_named_with_its_layer() -> None:
     module = nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 2)).eval()
-    file = Emitted(compressed(module, (torch.randn(1, 4),), "int8"), integer_io=True)
+    file = Emitted(compressed(module, (torch.randn(1, 4),), "int8"))
 
     assert file.noise_db("litert") > 25
     with pytest.raises(UnsupportedModel, match=r"Micro has no GELU, at layer 1\b") as raised:

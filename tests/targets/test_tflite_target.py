@@ -97,7 +97,7 @@ def test_schemes_are_those_of_the_profile_with_a_reason_for_each_other(
 
 
 def test_micro_refuses_float16_and_says_why() -> None:
-    capability = TARGET.capability(runtime("tflite-micro", integer_io=True))
+    capability = TARGET.capability(runtime("tflite-micro"))
 
     assert capability.schemes == ("fp32", "int8")
     assert "DEQUANTIZE" in capability.refused["fp16"]

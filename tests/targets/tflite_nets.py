@@ -106,7 +106,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
 
 
 def runtime(
-    name: str = "litert", *, integer_io: bool = False, schemes: tuple[Scheme, ...] = SCHEMES
+    name: str = "litert", *, integer_io: bool = True, schemes: tuple[Scheme, ...] = SCHEMES
 ) -> Runtime:
     number = Quantity(value=1.0, source="a test", kind="estimated")
     cost = PrecisionCost(
@@ -168,7 +168,7 @@ def compressed(
 class Emitted:
     """An emitted file with what it came from; ``samples`` are inputs to compare on."""
 
-    def __init__(self, model: CompressedModel, *, integer_io: bool = False) -> None:
+    def __init__(self, model: CompressedModel, *, integer_io: bool = True) -> None:
         self.model = model
         self.folder = Path(tempfile.mkdtemp(dir=_FOLDER.name))
         self.emission: Emission = TARGET.emit(model, runtime(integer_io=integer_io), self.folder)
@@ -216,7 +216,10 @@ class Emitted:
 
 
 @cache
-def emitted(name: str, scheme: Scheme, *, integer_io: bool = False) -> Emitted:
-    """Return the file of a named network; each is converted once a session."""
+def emitted(name: str, scheme: Scheme, *, integer_io: bool = True) -> Emitted:
+    """Return the file of a named network; each is converted once a session.
+
+    int8 files take and return int8 unless told otherwise.
+    """
     module, examples = network(name)
     return Emitted(compressed(module, examples, scheme), integer_io=integer_io)

@@ -1,0 +1,255 @@
+"""The loop of planning, probing and correcting, with attempts that end as a test says."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from blobs_task import blobs
+
+from edgesdk.artifact import Parity
+from edgesdk.budget import Budget, Condition, Relative, Verdict
+from edgesdk.cache import Cache
+from edgesdk.cost.latency import predict_latency
+from edgesdk.device import DeviceProfile
+from edgesdk.figure import Figure, FigureName
+from edgesdk.plan import Plan
+from edgesdk.planner.sensitivity import Sensitivity
+from edgesdk.progress import Silent
+from edgesdk.stages import feedback
+from edgesdk.stages.attempt import Attempt
+from edgesdk.stages.baseline import Baseline, predict_baseline
+from edgesdk.stages.compression import trains
+from edgesdk.stages.feedback import Knowledge, decide_only, find_attempt
+from edgesdk.stages.learning import learn_graph, learn_sensitivity
+from edgesdk.stages.proof import Proof
+from edgesdk.stages.request import Request, resolve
+from edgesdk.task import Split
+
+PARITY = Parity(
+    status="verified", runtime="", samples=1, sqnr_db=200.0, maximum_error=0.0,
+    top1_agreement=None, checks=(),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shared-cache")
+
+
+Asking = Callable[[Budget], tuple[Request, Sensitivity, Baseline]]
+
+
+@pytest.fixture
+def asking(reference_device: DeviceProfile, shared_cache: Path) -> Asking:
+    def ask(budget: Budget) -> tuple[Request, Sensitivity, Baseline]:
+        request = resolve(
+            blobs(),
+            device=reference_device,
+            target=None,
+            budget=budget,
+            accelerator="cpu",
+            cache=Cache(shared_cache),
+            progress=Silent(),
+            needs_toolchain=False,
+        )
+        graph = learn_graph(request)
+        return request, learn_sensitivity(request, graph), predict_baseline(request, graph)
+
+    return ask
+
+
+class Script:
+    """Stands for carrying plans out: a function says which figure of an attempt misses."""
+
+    def __init__(self, misses: Callable[[Plan, Split | None, bool], FigureName | None]) -> None:
+        self.misses = misses
+        self.calls: list[tuple[str, Split | None, bool]] = []
+
+    def __call__(
+        self, request: Request, plan: Plan, baseline: Baseline, *, split: Split | None,
+        measure: bool, recovered: bool = True,
+    ) -> Attempt:  # fmt: skip
+        self.calls.append((plan.option, split, recovered))
+        missed = self.misses(plan, split, recovered)
+        verified: dict[FigureName, Figure] = {}
+        verdicts: tuple[Verdict, ...] = ()
+        if missed is not None:
+            verified[missed] = Figure(value=1e12, standing="verified")
+            condition = Condition(figure=missed, limit=1.0)
+            verdicts = (
+                Verdict(condition=condition, met=False, figure=verified[missed], reason="too much"),
+            )
+        proof = Proof(
+            parity=PARITY, golden=(), golden_outputs=(), verified=verified, predicted={},
+            measured={}, split=split, left_open=(),
+        )  # fmt: skip
+        return Attempt(
+            status="ok" if missed is None else "infeasible",
+            plan=plan,
+            baseline=baseline.figures,
+            verdicts=verdicts,
+            reason="it misses" if missed else "",
+            proof=proof,
+        )
+
+    @property
+    def trained(self) -> list[str]:
+        return [option for option, split, recovered in self.calls if split == "validation" and recovered]
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Script]:
+    def install(misses: Any) -> Script:
+        script = Script(misses)
+        monkeypatch.setattr(feedback, "carry_out", script)
+        return script
+
+    return install
+
+
+SMALL = Budget(size_bytes=Relative(fraction=0.5), max_drop=0.05)
+Scripted = Callable[[Any], Script]
+
+
+def test_a_shape_is_probed_then_trained_then_looked_at_once_on_test(
+    asking: Asking, scripted: Scripted
+) -> None:
+    script = scripted(lambda *_: None)
+    found = find_attempt(*asking(SMALL))
+    assert found.status == "ok"
+    assert trains(found.plan.steps)
+    option = found.plan.option
+    assert script.calls == [
+        (option, None, False),
+        (option, "validation", True),
+        (option, "test", True),
+    ]
+
+
+def test_without_training_validation_is_scored_by_the_probe(
+    asking: Asking, scripted: Scripted
+) -> None:
+    script = scripted(lambda *_: None)
+    found = find_attempt(*asking(Budget(size_bytes=Relative(fraction=0.95), max_drop=0.05)))
+    option = found.plan.option
+    assert not trains(found.plan.steps)
+    assert script.calls == [(option, "validation", False), (option, "test", True)]
+
+
+def test_a_shape_that_misses_is_not_trained(asking: Asking, scripted: Scripted) -> None:
+    def too_big(plan: Plan, split: Split | None, recovered: bool) -> FigureName | None:
+        return None if "70 %" in plan.option else "size_bytes"
+
+    script = scripted(too_big)
+    found = find_attempt(*asking(Budget(size_bytes=Relative(fraction=0.5))))
+    assert found.status == "ok"
+    assert "70 %" in found.plan.option
+    assert script.trained == [found.plan.option]
+    options = [option for option, *_ in script.calls]
+    # Each that missed was tried once, and learned from.
+    assert len(set(options[:-2])) == len(options[:-2])
+
+
+def test_what_training_does_not_recover_is_given_up_after_three(
+    asking: Asking, scripted: Scripted
+) -> None:
+    def never_recovers(plan: Plan, split: Split | None, recovered: bool) -> FigureName | None:
+        return "accuracy_drop" if recovered and trains(plan.steps) else None
+
+    script = scripted(never_recovers)
+    found = find_attempt(*asking(SMALL))
+    assert found.status == "infeasible"
+    assert len(script.trained) == 3
+    assert len(set(script.trained)) == 3
+    assert "after training 3 of them" in found.reason
+
+
+def test_after_three_trainings_in_vain_what_needs_none_is_still_tried(
+    asking: Asking, scripted: Scripted
+) -> None:
+    def never_recovers(plan: Plan, split: Split | None, recovered: bool) -> FigureName | None:
+        return "accuracy_drop" if recovered and trains(plan.steps) else None
+
+    script = scripted(never_recovers)
+    found = find_attempt(*asking(Budget(max_drop=0.05)))
+    assert found.status == "ok"
+    assert not trains(found.plan.steps)
+    assert len(script.trained) == 3
+
+
+def test_nothing_is_chosen_again_after_test_data_was_seen(
+    asking: Asking, scripted: Scripted
+) -> None:
+    def refuted(plan: Plan, split: Split | None, recovered: bool) -> FigureName | None:
+        return "accuracy_drop" if split == "test" else None
+
+    script = scripted(refuted)
+    found = find_attempt(*asking(SMALL))
+    assert found.status == "infeasible"
+    assert [split for _, split, _ in script.calls].count("test") == 1
+    assert script.calls[-1][1] == "test"
+
+
+def test_the_search_ends_though_everything_misses(asking: Asking, scripted: Scripted) -> None:
+    script = scripted(lambda *_: "size_bytes")
+    found = find_attempt(*asking(Budget(size_bytes=Relative(fraction=0.9))))
+    assert found.status == "infeasible"
+    assert len(script.calls) <= 12
+    assert found.feasibility
+
+
+def test_what_cannot_fit_is_not_even_probed(asking: Asking, scripted: Scripted) -> None:
+    script = scripted(lambda *_: None)
+    found = find_attempt(*asking(Budget(size_bytes=10)))
+    assert found.status == "infeasible"
+    assert script.calls == []
+    assert found.emitted is None
+    assert "nearest is" in found.reason
+
+
+def test_planning_alone_carries_nothing_out(asking: Asking, scripted: Scripted) -> None:
+    script = scripted(lambda *_: None)
+    assert decide_only(*asking(SMALL)).status == "ok"
+    assert decide_only(*asking(Budget(size_bytes=10))).status == "infeasible"
+    assert script.calls == []
+
+
+def test_knowledge_adds_up_and_is_never_changed() -> None:
+    latency = Figure(value=1.0, standing="measured")
+    size = Figure(value=2.0, standing="verified")
+    empty = Knowledge()
+    one = empty.with_figures("int8", {"latency_ms": latency})
+    two = one.with_figures("int8", {"size_bytes": size}).with_figures("fp32", {"size_bytes": size})
+    assert empty.learned == {}
+    assert one.learned == {"int8": {"latency_ms": latency}}
+    assert two.learned["int8"] == {"latency_ms": latency, "size_bytes": size}
+    assert set(two.learned) == {"int8", "fp32"}
+
+
+def test_a_measurement_corrects_predictions_of_its_scheme(asking: Asking) -> None:
+    request, _, baseline = asking(SMALL)
+    predicted_ms = predict_latency(baseline.graph, request.runtime, "fp32").total.value
+    knowledge = Knowledge().with_latency(request, baseline.graph, "fp32", 3 * predicted_ms)
+    corrected = knowledge.corrected(request).runtime_for("numpy")
+    after = predict_latency(baseline.graph, corrected, "fp32").total
+    assert after.value == pytest.approx(3 * predicted_ms)
+    assert corrected.precisions["fp16"] == request.runtime.precisions["fp16"]
+    assert Knowledge().corrected(request) is request.device
+
+
+def test_a_relative_latency_is_compared_in_the_baselines_time(asking: Asking) -> None:
+    request, _, baseline = asking(Budget(latency_ms=Relative(fraction=0.5)))
+    first = Figure(value=10.0, standing="measured")
+    baseline = replace(baseline, figures={**baseline.figures, "latency_ms": first})
+    proof = Proof(
+        parity=PARITY, golden=(), golden_outputs=(), verified={}, predicted={}, split=None,
+        left_open=(), measured={"latency_ms": Figure(value=8.0, standing="measured")},
+        # The machine has become half as fast since the baseline was first measured.
+        baseline_latency=Figure(value=20.0, standing="measured"),
+    )  # fmt: skip
+    assert feedback._steady_latency(request, proof, baseline)["latency_ms"].value == 4.0
+    absolute = replace(request, budget=Budget(latency_ms=9.0))
+    assert feedback._steady_latency(absolute, proof, baseline)["latency_ms"].value == 8.0
+    assert feedback._steady_latency(request, replace(proof, measured={}), baseline) == {}
