@@ -68,7 +68,7 @@ def _staged(out: Path) -> Iterator[Path]:
         for folder in made:
             with suppress(OSError):  # not empty: someone else writes there too
                 folder.rmdir()
-        if isinstance(problem, PermissionError):
+        if isinstance(problem, PermissionError | FileNotFoundError | NotADirectoryError):
             found = f"the output {out} cannot be written: {problem.strerror}"
             raise OutputError(found) from problem
         raise

@@ -127,6 +127,9 @@ def _refuse(request: Request, attempt: Attempt) -> NoReturn:
 
 def _next_step(attempt: Attempt) -> str:
     """Say which limits no option reaches and the smallest figure there is for each."""
+    unknown = [v.condition.figure for v in attempt.verdicts if v.figure is None]
+    if unknown:
+        return f"drop the limit on {', '.join(unknown)}: nothing here tells that figure"
     out_of_reach = [
         f"{row.figure} to {format_figure(row.figure, row.smallest)} ({row.smallest_option})"
         for row in attempt.feasibility

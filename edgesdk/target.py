@@ -31,7 +31,10 @@ Arrays = list[NDArray[np.generic]]
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """A distribution a target needs: the version found (None: missing) and the proven one."""
+    """A distribution a target needs: the version found (None: missing) and the proven one.
+
+    ``optional``: only some of the target's runtimes need it.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -39,6 +42,7 @@ class Package:
     found: str | None
     proven: str
     purpose: str
+    optional: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +57,8 @@ class Toolchain:
 
     @property
     def is_complete(self) -> bool:
-        """True when every package is installed."""
-        return all(package.found for package in self.packages)
+        """True when every package that is not optional is installed."""
+        return all(package.found for package in self.packages if not package.optional)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +194,7 @@ def installed_version(distribution: str) -> str | None:
 
 def require(toolchain: Toolchain) -> None:
     """Raise ``TargetUnavailable`` with the install command unless the toolchain is complete."""
-    missing = [package.name for package in toolchain.packages if package.found is None]
+    missing = [p.name for p in toolchain.packages if p.found is None and not p.optional]
     if missing:
         raise TargetUnavailable(
             f"target {toolchain.target!r} needs {', '.join(missing)}, which is not installed",

@@ -338,8 +338,9 @@ class _Building:
             for index, value in enumerate(values)
             if value is not None
         ]
-        if outputs and not fixed:
-            self.ops.append(self.op(node, call, operands, outputs))
+        if outputs:
+            op = self.op(node, call, operands, outputs)
+            self.ops += [] if fixed else [op]
         return outputs
 
     def add_tensor(self, name: str, value: NodeValue, role: TensorRole) -> str:

@@ -1,17 +1,18 @@
-"""Fixtures for every test: a cache of its own, one thread, known seeds, and a target without toolchain."""
+"""Fixtures for every test: a cache of its own, known seeds, and a target without toolchain."""
 
 from __future__ import annotations
 
 import os
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from reference import REFERENCE_DEVICE, REFERENCE_TARGET, Register
 
 from edgesdk.device import DeviceProfile
 from edgesdk.device_files import load_device
@@ -19,8 +20,6 @@ from edgesdk.running import worker
 from edgesdk.running.process import ArtifactProcess
 from edgesdk.running.wire import Array
 from edgesdk.target import Arrays, find_target, target_names
-
-REFERENCE_TARGET = Path(__file__).parents[1] / "examples" / "reference_target"
 
 settings.register_profile("edgesdk", deadline=None, derandomize=True, database=None)
 settings.load_profile("edgesdk")
@@ -37,9 +36,7 @@ def session_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
 
 @pytest.fixture(autouse=True)
-def cache_root(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def cache_root(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh cache folder, which ``$EDGESDK_CACHE`` names during the test."""
     root = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("EDGESDK_CACHE", str(root))
@@ -52,9 +49,6 @@ def seeds() -> None:
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
-
-
-Register = Callable[[str, str, Path], None]
 
 
 @pytest.fixture
@@ -87,7 +81,7 @@ def register_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 def reference_device(register_target: Register) -> DeviceProfile:
     """The device of the guide's reference target, which is registered: no toolchain is needed."""
     register_target("numpy", "edgesdk_numpy:TARGET", REFERENCE_TARGET)
-    return load_device(str(REFERENCE_TARGET / "numpy_computer.toml"))
+    return load_device(str(REFERENCE_DEVICE))
 
 
 class InProcess(ArtifactProcess):

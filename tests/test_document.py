@@ -50,7 +50,11 @@ TENSOR = st.builds(
     TensorSpec, shape=tuples(COUNT), from_torch=tuples(COUNT), scale=NUMBER, labels=tuples(TEXT)
 )
 PARITY = st.builds(
-    Parity, sqnr_db=NUMBER, maximum_error=NUMBER, top1_agreement=st.none(), checks=tuples(st.builds(Check))
+    Parity,
+    sqnr_db=NUMBER,
+    maximum_error=NUMBER,
+    top1_agreement=st.none(),
+    checks=tuples(st.builds(Check)),
 )
 CONDITION = st.builds(Condition, limit=NUMBER, relative=st.none() | NUMBER)
 VERDICT = st.builds(Verdict, condition=CONDITION, figure=st.none() | FIGURE)

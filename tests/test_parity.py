@@ -109,7 +109,7 @@ def test_wider_schemes_are_held_to_more() -> None:
     "wrong",
     [
         lambda y: y.mean(0, keepdim=True).expand_as(y).clone(),
-        lambda y: torch.zeros_like(y),
+        torch.zeros_like,
         lambda y: y.roll(1, dims=0),
         lambda y: y.roll(1, dims=1),
         lambda y: y.transpose(1, 2).contiguous(),

@@ -3,7 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REFERENCE_TARGET, Register
+from reference import REFERENCE_TARGET, Register
 
 from edgesdk.device import DeviceProfile
 from edgesdk.errors import TargetUnavailable, UsageError

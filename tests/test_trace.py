@@ -272,10 +272,19 @@ def test_a_forward_that_raises_is_the_users_error() -> None:
         export_model(model, (torch.zeros(1, 3, 4),))
 
 
+class Returning(nn.Module):
+    def __init__(self, result: object) -> None:
+        super().__init__()
+        self.result = result
+
+    def forward(self, x: Tensor) -> object:
+        return self.result
+
+
 @pytest.mark.parametrize("result", [None, {"logits": torch.zeros(1)}, (), ("a", "b")])
 def test_outputs_are_tensors(result: object) -> None:
     with pytest.raises(TaskError, match="Expected: a tensor"):
-        export_model(OneOp(lambda _: result), (torch.zeros(1, 3),))
+        export_model(Returning(result), (torch.zeros(1, 3),))
 
 
 def test_a_model_that_cannot_be_copied() -> None:

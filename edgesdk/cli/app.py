@@ -121,6 +121,8 @@ def _main(arguments: Sequence[str], stdout: TextIO, *, as_json: bool) -> int:
         except typer.TyperException as problem:
             found = problem.format_message() or "a command is missing"
             raise UsageError(found, next_step=_help_hint(problem)) from None
+    if answer == _INTERRUPTED:  # what typer makes of Ctrl-C
+        raise KeyboardInterrupt
     if isinstance(answer, Answer):
         print_answer(answer, stdout, as_json=as_json)
         return answer.exit_code

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from edgesdk.cli.app import app, command, progress
 from edgesdk.cli.console import Answer
@@ -115,7 +116,8 @@ def show_result(result: CompileResult, console: Console) -> None:
     from edgesdk.report.text import show_figure
 
     where = f" → {result.artifact}" if result.artifact else ""
-    console.print(f"[bold]{result.plan.option}[/] for {result.device} ({result.target}){where}")
+    what = f" for {result.device} ({result.target}){where}"
+    console.print(Text.assemble((result.plan.option, "bold"), what), soft_wrap=True)
     if result.verdicts:
         table = Table("condition", "limit", "judged by", "standing", "met", title="Budget")
         for verdict in result.verdicts:
@@ -134,4 +136,4 @@ def show_result(result: CompileResult, console: Console) -> None:
         figures.add_row(name, *(show_figure(name, section.get(name)) for section in sections))
     console.print(figures)
     for reason in result.plan.reasons:
-        console.print(f"- {reason}", markup=False, highlight=False)
+        console.print(f"- {reason}", highlight=False)

@@ -21,8 +21,11 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from edgesdk.errors import BudgetInfeasible, EdgeSDKError
+
+_PIPE_WIDTH = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +61,10 @@ def print_answer(answer: Answer, stdout: TextIO, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(answer.data, ensure_ascii=False, allow_nan=False), file=stdout)
     else:
-        answer.show(Console(file=stdout))
+        # Names and paths may hold what rich would read as markup or emoji, and whoever reads a
+        # pipe searches for whole words.
+        width = None if stdout.isatty() else _PIPE_WIDTH
+        answer.show(Console(file=stdout, markup=False, emoji=False, width=width))
     stdout.flush()
 
 
@@ -86,10 +92,9 @@ def print_error(data: dict[str, Any], stdout: TextIO, *, as_json: bool, debug: b
     if as_json:
         print(json.dumps(data, ensure_ascii=False), file=stdout, flush=True)
         return
-    console = Console(stderr=True, emoji=False, soft_wrap=True)
+    console = Console(stderr=True, markup=False, emoji=False, soft_wrap=True)
     kind = "infeasible" if data["status"] == "infeasible" else "error"
-    console.print(f"[bold red]{kind}:[/] ", end="")
-    console.print(data["message"], markup=False, highlight=False)
+    console.print(Text.assemble((f"{kind}:", "bold red"), f" {data['message']}"))
 
 
 class RichProgress:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from edgesdk.cli.app import command, devices
 from edgesdk.cli.console import Answer
@@ -80,7 +81,8 @@ def _show_list(rows: list[dict[str, Any]], console: Console) -> None:
 def _show_device(profile: DeviceProfile, console: Console) -> None:
     from edgesdk.document import to_builtins
 
-    console.print(f"[bold]{profile.title}[/] ({profile.name}): {profile.kind}, {profile.processor}")
+    about = f" ({profile.name}): {profile.kind}, {profile.processor}"
+    console.print(Text.assemble((profile.title, "bold"), about))
     table = Table("property", "value", "kind", "source")
     for key, quantity in _quantities(to_builtins(profile), ""):
         table.add_row(key, f"{quantity['value']:.6g}", quantity["kind"], quantity["source"])
@@ -93,7 +95,7 @@ def _show_device(profile: DeviceProfile, console: Console) -> None:
             f"{', '.join(runtime.sparse_kernels) or 'none, so only whole channels save time'}"
         )
     for note in profile.notes:
-        console.print(f"- {note}", markup=False)
+        console.print(f"- {note}")
 
 
 def _quantities(data: Any, where: str) -> list[tuple[str, dict[str, Any]]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from edgesdk.cli.app import app, command
 from edgesdk.cli.console import Answer
@@ -41,16 +42,17 @@ def _show(data: dict[str, Any], console: Console) -> None:
     table = Table("target", "package", "found", "proven", "purpose")
     for chain in data["targets"]:
         for package in chain["packages"]:
-            found = package["found"] or "[red]missing[/]"
+            found = Text(package["found"] or "missing", "" if package["found"] else "red")
             if package["found"] not in (None, package["proven"]):
-                found = f"[yellow]{found}[/]"
+                found.stylize("yellow")
             table.add_row(
                 chain["target"], package["name"], found, package["proven"], package["purpose"]
             )
     console.print(table)
     for chain in data["targets"]:
         if not chain["complete"]:
-            console.print(f"{chain['target']}: {chain['install']}", markup=False, highlight=False)
+            install = f"{chain['target']}: {chain['install']}"
+            console.print(install, highlight=False, soft_wrap=True)
     console.print(f"training runs on: {', '.join(data['accelerators'])}")
     cache = data["cache"]
     console.print(f"cache: {cache['folder']} ({cache['bytes'] / 1e6:.1f} MB); remove it any time")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from edgesdk.cli.app import app, command, progress
 from edgesdk.cli.console import Answer
@@ -43,8 +44,8 @@ def verify_command(
 
 def _show(result: Verification, console: Console) -> None:
     for check in result.checks:
-        mark = "[green]passed[/]" if check.passed else "[red]FAILED[/]"
-        console.print(f"{mark} {check.name}: {check.detail}")
+        mark = ("passed", "green") if check.passed else ("FAILED", "red")
+        console.print(Text.assemble(mark, f" {check.name}: {check.detail}"))
     if result.status == "not verified":
         console.print(
             "not verified: nothing on this machine runs this artifact; its bytes are whole"

@@ -19,6 +19,7 @@ from edgesdk.compress.channel_slices import (
     width,
 )
 from edgesdk.compress.dependency import OUTPUT, Dependencies
+from edgesdk.errors import UnsupportedModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ def candidate_groups(dependencies: Dependencies) -> tuple[list[ChannelGroup], di
             continue
         try:
             group = describe_group(dependencies, layer)
-        except Refusal as reason:
+        except (Refusal, UnsupportedModel) as reason:
             refused[layer] = str(reason)
             continue
         groups.append(group)

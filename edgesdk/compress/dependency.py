@@ -64,6 +64,8 @@ class Dependencies:
             side: Side = "out" if out else "in"
             indices: list[list[int]] = [[] for _ in range(width)]
             for index, root in zip(item.idxs, item.root_idxs, strict=True):
+                if root is None:
+                    raise UnsupportedModel(f"channels of {layer!r} are repeated before {name!r}")
                 indices[root].append(index)
             found.append(
                 Member(

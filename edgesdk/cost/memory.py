@@ -37,6 +37,9 @@ _MICRO_BYTES_PER_CHANNEL = 8
 _MICRO_BYTES_PER_KERNEL = 201
 _MICRO_BYTES_FIXED = 834
 
+# x * sigmoid(x), which TFLite has no operator for: LOGISTIC, then MUL with the input.
+_TFLITE_TWO_STEPS = frozenset({"silu"})
+
 _POINTER_BYTES = 8  # XNNPACK runs on 64-bit processors in every profile
 
 
@@ -93,12 +96,14 @@ def plan_buffers(
     buffers = []
     step = 0
     for kernel in kernels:
-        padded = _padded_elements(kernel.op, graph) if runtime.target == "tflite" else 0
+        between = _tensor_between(kernel, graph) if runtime.target == "tflite" else 0
         last.update(dict.fromkeys(kernel.inputs, step))
-        if padded:  # an operator of its own, between the input and the convolution
-            size = _aligned(padded * ACTIVATION_BYTES[scheme])
+        if between:
+            size = _aligned(between * ACTIVATION_BYTES[scheme])
             buffers.append(Buffer(size_bytes=size, first=step, last=step + 1))
             step += 1
+            if kernel.op.kind in _TFLITE_TWO_STEPS:
+                last.update(dict.fromkeys(kernel.inputs, step))
         for name in kernel.outputs:
             first[name] = last[name] = step
         step += 1
@@ -145,6 +150,13 @@ def _micro_bookkeeping_bytes(kernels: Sequence[Kernel], scheme: Scheme) -> float
     ]
     bytes_of_kernels = _MICRO_BYTES_PER_KERNEL * len(kernels)
     return _MICRO_BYTES_PER_CHANNEL * sum(per_channel) + bytes_of_kernels + _MICRO_BYTES_FIXED
+
+
+def _tensor_between(kernel: Kernel, graph: OpGraph) -> int:
+    """Return the elements of what a TFLite file holds between a kernel's input and its output."""
+    if kernel.op.kind in _TFLITE_TWO_STEPS:
+        return graph.elements(kernel.outputs)
+    return _padded_elements(kernel.op, graph)
 
 
 def _padded_elements(op: Op, graph: OpGraph) -> int:

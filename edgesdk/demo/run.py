@@ -119,7 +119,13 @@ def _table(rows: list[tuple[Job, CompileResult]]) -> Table:
 
 def _figures(result: CompileResult, section: str) -> str:
     figures = getattr(result, section)
-    lines = [f"{name} {show_figure(name, figures[name])}" for name in _SHOWN if name in figures]
+    # Once the artifact's accuracy was verified, what was predicted of it says nothing more.
+    known = result.verified if section == "predicted" else {}
+    lines = [
+        f"{name} {show_figure(name, figures[name])}"
+        for name in _SHOWN
+        if name in figures and not (name == "accuracy_drop" and name in known)
+    ]
     return "\n".join(lines) or "–"
 
 

@@ -63,7 +63,7 @@ def _drop(option: Option, sensitivity: Sensitivity, *, recovers: bool) -> Figure
     return Figure(
         value=(lowest + point.drop) / 2,
         standing="predicted",
-        low=lowest - margin,
-        high=point.drop + margin,
+        low=max(lowest - margin, sensitivity.drop_range[0]),
+        high=min(point.drop + margin, sensitivity.drop_range[1]),
         source="simulated before recovery" if trained else "simulated",
     )

@@ -48,7 +48,8 @@ class Sensitivity:
     """Everything the planner needs to know about a task, measured once for a channel multiple.
 
     ``candidates[0]`` is the original. ``samples`` is how many inputs the divergences rest on, and
-    ``inputs`` which; ``metric`` the original's validation score over ``metric_samples`` inputs.
+    ``inputs`` which; ``metric`` the original's validation score over ``metric_samples`` inputs,
+    and ``drop_range`` the drops that its range leaves possible.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -59,6 +60,7 @@ class Sensitivity:
     samples: int
     metric: float | None
     metric_samples: int
+    drop_range: tuple[float, float]
     candidates: tuple[PruningCandidate, ...]
     points: tuple[SensitivityPoint, ...]
     notes: tuple[str, ...]
@@ -109,6 +111,7 @@ def measure_sensitivity(
         samples=len(original[0]),
         metric=metric,
         metric_samples=metric_samples,
+        drop_range=_drop_range(task, metric),
         candidates=candidates,
         points=tuple(points),
         notes=notes,
@@ -137,6 +140,12 @@ def _candidates(
         candidates.append(PruningCandidate(ratio=ratio, groups=chosen, graph=pruned_graph))
     notes = () if len(candidates) > 1 else ("no group of channels can be pruned",)
     return scores.importance, tuple(candidates), notes
+
+
+def _drop_range(task: Task, metric: float | None) -> tuple[float, float]:
+    if metric is None:
+        return (-1.0, 1.0)
+    return task.metric.drop(metric, task.metric.high), task.metric.drop(metric, task.metric.low)
 
 
 def _sample_inputs(

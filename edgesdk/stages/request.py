@@ -59,7 +59,7 @@ class Request:
     @property
     def tool_versions(self) -> dict[str, str]:
         """The versions that decide what emitting gives, for cache keys and manifests."""
-        packages = {p.name: p.found or "missing" for p in self.target.toolchain().packages}
+        packages = {p.name: p.found for p in self.target.toolchain().packages if p.found}
         return {"torch": str(torch.__version__), **packages}
 
     def key_for(self, *parts: object) -> str:
@@ -81,6 +81,7 @@ def resolve(
     found = find_target(runtime.target)
     if needs_toolchain:
         require(found.toolchain())
+        found.host_runtime(runtime)  # so that a missing one is named before any work
     capability = found.capability(runtime)
     refused = dict(capability.refused)
     schemes = list(capability.schemes)

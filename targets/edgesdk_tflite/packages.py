@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from edgesdk.target import Package, Toolchain, installed_version, require
 
@@ -28,6 +29,13 @@ def converter_toolchain() -> Toolchain:
 def micro_toolchain() -> Toolchain:
     """Return the state of what running a microcontroller's file here needs besides."""
     return _toolchain(_MICRO, "pip install 'edgesdk[micro]'")
+
+
+def whole_toolchain() -> Toolchain:
+    """Return both, what only microcontrollers need being optional."""
+    converter, micro = converter_toolchain(), micro_toolchain()
+    optional = tuple(replace(package, optional=True) for package in micro.packages)
+    return replace(converter, packages=(*converter.packages, *optional))
 
 
 def require_converter() -> None:

@@ -32,8 +32,8 @@ class TFLiteTarget:
     name = packages.NAME
 
     def toolchain(self) -> Toolchain:
-        """Return which packages of the converter are here; tflite-micro is asked for when used."""
-        return packages.converter_toolchain()
+        """Return which packages are here; tflite-micro is optional, microcontrollers need it."""
+        return packages.whole_toolchain()
 
     def capability(self, runtime: Runtime) -> Capability:
         """Return the schemes the runtime computes and this target emits, and why not the others.

@@ -426,6 +426,29 @@ class SpatialAttention(nn.Module):
         return self.head(F.relu(self.second(x * torch.sigmoid(self.gate(summary)))))
 
 
+class GroupedQuery(nn.Module):
+    """Attention whose keys and values serve two heads each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.out = nn.Linear(16, 16), nn.Linear(16, 16)
+        self.key, self.value = nn.Linear(16, 8), nn.Linear(16, 8)
+        self.hidden, self.head = nn.Linear(16, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, length, width = x.shape
+        query = self.query(x).view(n, length, 4, 4).transpose(1, 2)
+        key, value = (
+            part.view(n, length, 2, 4)
+            .transpose(1, 2)[:, :, None]
+            .expand(n, 2, 2, length, 4)
+            .reshape(n, 4, length, 4)
+            for part in (self.key(x), self.value(x))
+        )
+        y = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+        return self.head(F.relu(self.hidden(x + self.out(y.reshape(n, length, width)))))
+
+
 class Conv1D(nn.Module):
     """GPT-2's linear layer, weights transposed, a type that Torch-Pruning leaves alone."""
 
@@ -462,6 +485,7 @@ class GPT2MLP(nn.Sequential):
         (InputSkip, IMAGE, {"first", "joined"}, {"back": "fails"}),
         (SpatialAttention, IMAGE, {"second"}, {"first": "the same channel of gate"}),
         (VisionTransformer, IMAGE, {"layer.linear1"}, {"patch": "MultiheadAttention"}),
+        (GroupedQuery, (torch.zeros(1, 5, 16),), {"hidden"}, {"key": "", "query": "", "out": ""}),
         (GPT2MLP, (torch.zeros(2, 8),), set(), {"0": "", "6": "outputs of the model"}),
     ],
 )

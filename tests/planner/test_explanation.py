@@ -22,6 +22,7 @@ SENSITIVITY = Sensitivity(
     samples=99,
     metric=0.9,
     metric_samples=99,
+    drop_range=(-1.0, 1.0),
     candidates=(
         PruningCandidate(ratio=0.0, groups=(), graph=GRAPH),
         PruningCandidate(ratio=0.25, groups=(GROUP,), graph=GRAPH),
@@ -97,9 +98,7 @@ def decision(*assessments: Assessment, max_drop: float | None = None) -> Decisio
     )
 
 
-def written(
-    taken: Assessment, made: Decision, recovery: Distil | Finetune | None = DISTIL
-) -> Plan:
+def written(taken: Assessment, made: Decision, recovery: Distil | Finetune | None = DISTIL) -> Plan:
     return write_plan(
         taken,
         made,

@@ -88,6 +88,7 @@ def sensitivity(
         samples=samples,
         metric=None if drop is None else 0.9,
         metric_samples=metric_samples,
+        drop_range=(-1.0, 1.0),
         candidates=(
             PruningCandidate(ratio=0.0, groups=(), graph=graphs[0]),
             PruningCandidate(ratio=0.5, groups=(group,), graph=graphs[1]),

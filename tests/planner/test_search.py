@@ -83,6 +83,7 @@ def sensitivity(losses: Mapping[str, float], *, metric: float | None = 0.9) -> S
         samples=100,
         metric=metric,
         metric_samples=100,
+        drop_range=(-1.0, 1.0),
         candidates=(
             PruningCandidate(ratio=0.0, groups=(), graph=EMPTY),
             PruningCandidate(ratio=0.5, groups=(GROUP,), graph=EMPTY),
@@ -203,8 +204,7 @@ def test_a_heavier_pruning_is_not_expected_to_lose_less() -> None:
         base,
         candidates=tuple(replace(base.candidates[1], ratio=ratio) for ratio in ratios),
         points=tuple(
-            replace(base.points[0], candidate=index, loss=loss)
-            for index, loss in enumerate(losses)
+            replace(base.points[0], candidate=index, loss=loss) for index, loss in enumerate(losses)
         ),
     )
     expected = [search._expected_loss(option, known) for option in all_options(known, ["fp32"])]

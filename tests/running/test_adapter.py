@@ -150,9 +150,7 @@ def test_a_gradient_does_not_hinder() -> None:
     assert not echo(spec(1, 1))[0](inputs).requires_grad
 
 
-@pytest.mark.parametrize(
-    "shape", [(2, 4), (2, 3, 1), (2,), (0, 3), (3,), ()], ids=str
-)
+@pytest.mark.parametrize("shape", [(2, 4), (2, 3, 1), (2,), (0, 3), (3,), ()], ids=str)
 def test_a_wrong_shape_is_the_tasks_error_and_says_which_is_right(shape: tuple[int, ...]) -> None:
     with pytest.raises(TaskError) as caught:
         echo(spec(2, 3))[0](torch.zeros(shape))

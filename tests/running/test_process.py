@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Register
+from reference import Register
 
 from edgesdk.artifact import TensorSpec
 from edgesdk.document import to_builtins
@@ -81,9 +81,7 @@ def test_an_artifact_runs_however_noisy_its_runtime_is(
         ("exits on open", "ended with exit code 3 while asked to open"),
     ],
 )
-def test_an_end_while_opening_says_what_happened(
-    tmp_path: Path, behaviour: str, said: str
-) -> None:
+def test_an_end_while_opening_says_what_happened(tmp_path: Path, behaviour: str, said: str) -> None:
     with pytest.raises(ArtifactError, match=said) as caught, starting(tmp_path, behaviour):
         pass
     assert "about to open" in str(caught.value)

@@ -19,7 +19,9 @@ DTYPES = st.one_of(
     hnp.floating_dtypes(endianness="?", sizes=(16, 32, 64)),
 )
 ARRAYS = DTYPES.flatmap(
-    lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=4))
+    lambda dtype: hnp.arrays(
+        dtype, hnp.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=4)
+    )
 )
 
 

@@ -96,7 +96,9 @@ class Script:
 
     @property
     def trained(self) -> list[str]:
-        return [option for option, split, recovered in self.calls if split == "validation" and recovered]
+        return [
+            option for option, split, recovered in self.calls if split == "validation" and recovered
+        ]
 
 
 @pytest.fixture

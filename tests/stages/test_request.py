@@ -55,7 +55,11 @@ def test_only_this_machine_can_be_clocked(
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("hots", "host"), ("samsung_galaxy_s42", "samsung_galaxy_s24"), ("iphone15pro", "iphone_15_pro")],
+    [
+        ("hots", "host"),
+        ("samsung_galaxy_s42", "samsung_galaxy_s24"),
+        ("iphone15pro", "iphone_15_pro"),
+    ],
 )
 def test_an_unknown_device_is_answered_with_the_near_one(
     resolving: Resolve, name: str, hint: str

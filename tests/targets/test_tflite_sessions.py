@@ -73,6 +73,27 @@ def test_outputs_are_copies(host_runtime: str) -> None:
     assert not np.array_equal(first, second)
 
 
+@pytest.mark.parametrize("host_runtime", HOST_RUNTIMES)
+def test_strided_inputs_are_read_by_their_elements(host_runtime: str) -> None:
+    file = emitted("separable", "int8")
+    session = file.open(host_runtime)
+    image = np.random.default_rng(0).integers(-128, 128, (1, 16, 16, 3)).astype(np.int8)
+
+    (expected,) = session.run([image])
+    (found,) = session.run([np.asfortranarray(image)])
+
+    assert np.array_equal(expected, found)
+
+
+@pytest.mark.parametrize("host_runtime", HOST_RUNTIMES)
+def test_an_input_of_another_type_or_shape_is_refused(host_runtime: str) -> None:
+    session = emitted("separable", "int8").open(host_runtime)
+
+    for wrong in (np.zeros((1, 16, 16, 3), np.float32), np.zeros((1, 3, 16, 16), np.int8)):
+        with pytest.raises(ValueError, match="Cannot set tensor"):
+            session.run([wrong])
+
+
 def test_identities_say_what_ran() -> None:
     file = emitted("perceptron", "int8")
     identities = {

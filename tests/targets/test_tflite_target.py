@@ -113,10 +113,10 @@ def test_output_of_python_and_of_c_is_captured_and_streams_come_back(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     with captured_output() as output:
-        print("from python")  # noqa: T201
+        print("from python")
         os.write(1, b"from c on stdout\n")
         os.write(2, b"from c on stderr\n")
-    print("afterwards")  # noqa: T201
+    print("afterwards")
 
     assert all(part in output.text for part in ("python", "c on stdout", "c on stderr"))
     assert capfd.readouterr() == ("afterwards\n", "")
