@@ -18,7 +18,7 @@ test:
 
 BIN ?= $(VENV)/bin
 check: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 lint:
 	$(BIN)/ruff check .

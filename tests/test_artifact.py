@@ -194,6 +194,11 @@ def test_inside_never_leaves_the_folder(name: str) -> None:
     assert os.path.normpath(path).startswith("/artifact")
 
 
+def test_a_detour_is_refused_even_where_it_comes_back(artifact: Path) -> None:
+    with pytest.raises(ArtifactError, match="not inside"):
+        inside(artifact, f"{BUNDLE}/../model.bin")
+
+
 def test_a_link_out_of_the_folder_is_refused(artifact: Path) -> None:
     secret = artifact.parent / "secret"
     secret.write_bytes(CONTENT["model.bin"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -54,7 +54,7 @@ def candidate_groups(dependencies: Dependencies) -> tuple[list[ChannelGroup], di
     order = {name: place for place, (name, _) in enumerate(dependencies.model.named_modules())}
     roots = [(width(r, "out"), order[n], n) for n, r in dependencies.roots() if not is_depthwise(r)]
     groups: list[ChannelGroup] = []
-    refused: dict[str, str] = {}
+    refused = dict(_other_layers(dependencies.model))
     taken: dict[tuple[str, int], str] = {}
     for channels, _, layer in sorted(roots):
         partners = {taken[layer, c] for c in range(channels) if (layer, c) in taken}
@@ -72,6 +72,15 @@ def candidate_groups(dependencies: Dependencies) -> tuple[list[ChannelGroup], di
             if member.side == "out":
                 taken |= {(member.layer, c): layer for c in member.matching(range(channels))}
     return sorted(groups, key=lambda group: order[group.layer]), refused
+
+
+def _other_layers(model: nn.Module) -> Iterator[tuple[str, str]]:
+    """Yield the layers with weights whose output channels nothing here prunes, and the reason."""
+    for name, layer in model.named_modules():
+        own = [parameter for parameter in layer._parameters.values() if parameter is not None]
+        known = isinstance(layer, (*SUPPORTED_LAYERS, nn.utils.parametrize.ParametrizationList))
+        if not known and any(parameter.dim() == 2 for parameter in own):
+            yield name, f"a {type(layer).__name__} cannot be pruned"
 
 
 def describe_group(dependencies: Dependencies, layer: str) -> ChannelGroup:

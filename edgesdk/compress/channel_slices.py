@@ -121,10 +121,10 @@ def disconnect(layer: Layer, channels: Sequence[int], dim: int = 0) -> None:
     if isinstance(layer, nn.Parameter):
         layer.index_fill_(dim, torch.tensor(channels), 0)
         return
-    mask = torch.ones(width(layer, "in"))
-    mask[list(channels)] = 0
     weight = layer.weight
     assert isinstance(weight, Tensor)
+    mask = weight.new_ones(width(layer, "in"))
+    mask[list(channels)] = 0
     if isinstance(layer, _ConvNd) and not layer.transposed:
         blocks = weight.view(layer.groups, -1, weight.shape[1], math.prod(weight.shape[2:]))
         blocks *= mask.view(layer.groups, 1, -1, 1)

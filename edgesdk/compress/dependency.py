@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -40,6 +41,11 @@ class Dependencies:
             self._graph.build_dependency(
                 model, example_inputs, forward_fn=_marked_outputs, verbose=False
             )
+
+        nodes = self._graph.module2node.values()
+        self._steps = _Steps(edges=sum(len(node.dependencies) for node in nodes))
+        for node in nodes:
+            node.dependencies = _Counted(node.dependencies, self._steps)
 
     def roots(self) -> Iterator[tuple[str, nn.Module]]:
         """Yield the layers whose output channels could be pruned, in the model's own order."""
@@ -86,8 +92,35 @@ class Dependencies:
     def _group(self, layer: str, channels: Sequence[int]) -> Any:
         module = self.model.get_submodule(layer)
         with _engine(f"the layers coupled to {layer!r} cannot be found"):
+            self._steps.begin()
             function = self._graph.get_pruner_of_module(module).prune_out_channels
             return self._graph.get_pruning_group(module, function, list(channels))
+
+
+class _Counted(list[Any]):
+    """A node's edges; every walk over them is a step of ``steps``."""
+
+    def __init__(self, edges: list[Any], steps: _Steps) -> None:
+        super().__init__(edges)
+        self._steps = steps
+
+    def __iter__(self) -> Iterator[Any]:
+        self._steps.left -= 1
+        if self._steps.left < 0:
+            raise UnsupportedModel("Torch-Pruning's search for coupled layers goes in circles")
+        return super().__iter__()
+
+
+@dataclass
+class _Steps:
+    """How much longer a search may go on. Repeated and rotated channels (the attention of
+    language models) get indices that grow for ever; DenseNet-121 takes one step per edge."""
+
+    edges: int
+    left: int = 0
+
+    def begin(self) -> None:
+        self.left = 4 * self.edges + 200
 
 
 @contextmanager

@@ -19,7 +19,13 @@ from torch.nn.modules.conv import _ConvNd
 from edgesdk.compress.channel_groups import ChannelGroup, Refusal, candidate_groups, describe_group
 from edgesdk.compress.channel_slices import width
 from edgesdk.compress.dependency import Dependencies, prunable_copy
-from edgesdk.compress.removal import Removal, remove_channels
+from edgesdk.compress.removal import (
+    Removal,
+    Sample,
+    prove_removal,
+    remove_channels,
+    sample_structure,
+)
 from edgesdk.compress.selection import select_channels
 from edgesdk.errors import UnsupportedModel, UsageError, near_names
 from edgesdk.plan import PrunedGroup
@@ -62,10 +68,10 @@ def survey_channels(model: nn.Module, example_inputs: Tensors) -> ChannelSurvey:
     Raises ``UnsupportedModel`` for a model that cannot be copied or that autograd cannot follow,
     ``TaskError`` for one that fails on the example inputs.
     """
-    original = prunable_copy(model)
     inputs = tuple(example.cpu() for example in example_inputs)
     candidates, refused = candidate_groups(Dependencies(prunable_copy(model), inputs))
-    groups = _proven(original, inputs, [], candidates, refused)
+    sample = sample_structure(prunable_copy(model), inputs)
+    groups = _proven(sample, [], candidates, refused)
     return ChannelSurvey(groups=tuple(groups), refused=refused)
 
 
@@ -73,12 +79,12 @@ def prune(model: nn.Module, example_inputs: Tensors, groups: Sequence[PrunedGrou
     """Return a copy of the model, on the CPU, without those channels; a plain smaller module.
 
     Parameters and buffers keep their names, training mode and ``requires_grad``. Without groups
-    it is a plain copy. The copy is proven to compute what the model does once nothing reads the
-    removed channels (see ``removal``).
+    it is a plain copy. ``removal`` proves first that taking the channels out is no more than
+    nothing reading them.
 
     Raises ``UsageError`` for groups that were not chosen for this model (unknown layer, other
     width, indices out of range, channels that cannot go alone) and ``UnsupportedModel`` where a
-    layer's channels cannot be pruned at all.
+    layer's channels cannot be pruned at all, besides what ``survey_channels`` raises.
     """
     repeated = [name for name, count in Counter(g.layer for g in groups).items() if count > 1]
     if repeated:
@@ -90,7 +96,8 @@ def prune(model: nn.Module, example_inputs: Tensors, groups: Sequence[PrunedGrou
     if groups:
         dependencies = Dependencies(pruned, inputs)
         removal = _removal(dependencies, groups)
-        pruned = remove_channels(prunable_copy(model), dependencies, inputs, removal)
+        prove_removal(sample_structure(prunable_copy(model), inputs), removal)
+        pruned = remove_channels(dependencies, inputs, removal)
     for name, module in model.named_modules():
         pruned.get_submodule(name).training = module.training
     for name, parameter in model.named_parameters():
@@ -99,8 +106,7 @@ def prune(model: nn.Module, example_inputs: Tensors, groups: Sequence[PrunedGrou
 
 
 def _proven(
-    original: nn.Module,
-    inputs: Tensors,
+    sample: Sample,
     proven: list[ChannelGroup],
     candidates: list[ChannelGroup],
     refused: dict[str, str],
@@ -111,16 +117,17 @@ def _proven(
         return proven
     together = [*proven, *candidates]
     try:
-        dependencies = Dependencies(prunable_copy(original), inputs)
-        remove_channels(original, dependencies, inputs, [(g, _half(g)) for g in together])
+        prove_removal(sample, [(group, _half(group)) for group in together])
     except UnsupportedModel as problem:
         if len(candidates) == 1:
             coupled = [m.layer for m in candidates[0].members if m.side == "out"]
-            refused.update((name, problem.found) for name in _prunable_layers(original, coupled))
+            refused.update(
+                (name, problem.found) for name in _prunable_layers(sample.model, coupled)
+            )
             return proven
         middle = len(candidates) // 2
-        proven = _proven(original, inputs, proven, candidates[:middle], refused)
-        return _proven(original, inputs, proven, candidates[middle:], refused)
+        proven = _proven(sample, proven, candidates[:middle], refused)
+        return _proven(sample, proven, candidates[middle:], refused)
     return together
 
 

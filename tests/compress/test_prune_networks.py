@@ -486,7 +486,7 @@ class GPT2MLP(nn.Sequential):
         (SpatialAttention, IMAGE, {"second"}, {"first": "the same channel of gate"}),
         (VisionTransformer, IMAGE, {"layer.linear1"}, {"patch": "MultiheadAttention"}),
         (GroupedQuery, (torch.zeros(1, 5, 16),), {"hidden"}, {"key": "", "query": "", "out": ""}),
-        (GPT2MLP, (torch.zeros(2, 8),), set(), {"0": "", "6": "outputs of the model"}),
+        (GPT2MLP, (torch.zeros(2, 8),), set(), {"0": "", "2": "Conv1D", "6": "outputs of"}),
     ],
 )
 def test_what_cannot_be_pruned_says_why(

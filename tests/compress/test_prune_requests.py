@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,16 +14,16 @@ from test_prune_networks import (
     Gated,
     Grouped,
     Residual,
+    Shuffled,
     TwoHeads,
     make,
 )
 from torch import Tensor, nn
 
-from edgesdk.compress import removal
 from edgesdk.compress.channel_groups import describe_group
-from edgesdk.compress.channel_slices import Member
 from edgesdk.compress.dependency import Dependencies, prunable_copy
-from edgesdk.compress.prune import find_groups, prune
+from edgesdk.compress.prune import find_groups, prune, survey_channels
+from edgesdk.compress.removal import prove_removal, sample_structure
 from edgesdk.errors import EdgeSDKError, TaskError, UnsupportedModel, UsageError
 from edgesdk.plan import PrunedGroup
 
@@ -122,25 +123,36 @@ def test_models_that_cannot_be_followed(model: nn.Module, error: type[EdgeSDKErr
         find_groups(model, (torch.zeros(1, 4),))
 
 
-def wrong(group: object, **changes: object) -> object:
-    return type(group)(**{**vars(group), **changes})
-
-
 @pytest.mark.parametrize("shift", [1, -1])
 def test_the_proof_notices_a_wrongly_mapped_channel(shift: int) -> None:
     """The comparison itself, with a reader's channels off by one as after a wrong offset."""
-    model = make(Residual)
-    dependencies = Dependencies(prunable_copy(model), IMAGE)
-    group = describe_group(dependencies, "inner.0")
+    model = prunable_copy(make(Residual))
+    group = describe_group(Dependencies(prunable_copy(model), IMAGE), "inner.0")
+    sample = sample_structure(model, IMAGE)
+    prove_removal(sample, [(group, [3, 7])])
     members = tuple(
-        Member(layer=m.layer, side=m.side, indices=(*m.indices[shift:], *m.indices[:shift]))
-        if m.side == "in"
-        else m
+        replace(m, indices=(*m.indices[shift:], *m.indices[:shift])) if m.side == "in" else m
         for m in group.members
     )
-    mistaken = wrong(group, members=members)
     with pytest.raises(UnsupportedModel, match="computes something else"):
-        removal.remove_channels(model, dependencies, IMAGE, [(mistaken, [3, 7])])  # type: ignore[list-item]
+        prove_removal(sample, [(replace(group, members=members), [3, 7])])
+
+
+def test_trained_weights_do_not_hide_a_dependency() -> None:
+    """A shuffle behind a scale of zero, as residual branches have it before training."""
+    model = make(Shuffled)
+    model.second.weight.data.zero_()
+    assert "computes something else" in survey_channels(model, IMAGE).refused["first"]
+
+
+class SinglePrecision(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x @ torch.eye(x.shape[-1]))
+
+
+def test_a_model_that_insists_on_single_precision() -> None:
+    model = SinglePrecision(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
+    assert [group.layer for group in find_groups(model, (torch.zeros(1, 6),))] == ["0"]
 
 
 def test_the_proof_notices_that_nothing_was_removed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -14,6 +13,9 @@ from typing import Any
 
 import pytest
 from pages import PAGES, ROOT, Block, Command, page_id, read_blocks, read_commands
+from reference import Register
+
+from edgesdk.device_files import read_profile
 
 _SHELL = ("bash", "console")
 _LONG = re.compile(
@@ -40,41 +42,26 @@ def _executable_pages() -> list[Any]:
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="session")
-def third_party(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install the reference target as pip would: its package and its entry points, on the path."""
-    site = tmp_path_factory.mktemp("site")
-    source = ROOT / "examples/reference_target"
-    project = tomllib.loads((source / "pyproject.toml").read_text(encoding="utf-8"))
-    for package in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]:
-        shutil.copytree(source / package, site / package)
-    name, version = project["project"]["name"], project["project"]["version"]
-    info = site / f"{name.replace('-', '_')}-{version}.dist-info"
-    info.mkdir()
-    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-    (info / "METADATA").write_text(metadata, encoding="utf-8")
-    lines = []
-    for group, entries in project["project"]["entry-points"].items():
-        lines += [f"[{group}]", *(f"{key} = {value}" for key, value in entries.items())]
-    (info / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return site
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache-of-the-pages")
 
 
 @pytest.fixture
 def workplace(
-    tmp_path: Path, cache: Path, third_party: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, shared_cache: Path, register_target: Register, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """Work in an empty folder that holds only the examples, with a cache of its own."""
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("EDGESDK_CACHE", str(cache))
-    path = os.environ.get("PYTHONPATH")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(third_party), *([path] if path else [])]))
-    return tmp_path
+    """An empty folder that holds only the examples, where the guide's target is installed."""
+    source = ROOT / "examples/reference_target"
+    project = tomllib.loads((source / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for name, entry_point in project["entry-points"]["edgesdk.targets"].items():
+        register_target(name, entry_point, source)
+    folder = tmp_path / "work"
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("EDGESDK_CACHE", str(shared_cache))
+    # The examples' networks are so small that a second thread only waits for the first.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return folder
 
 
 @pytest.mark.parametrize("page", _executable_pages())
@@ -122,11 +109,24 @@ def test_shown_file_is_the_file(block: Block) -> None:
     assert block.text == (ROOT / block.file).read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    "block",
+    [block for block in _BLOCKS if block.language == "toml" and block.file is None],
+    ids=lambda block: f"{page_id(block.page)}-{block.line}",
+)
+def test_toml_block_is_a_device_profile(block: Block, tmp_path: Path) -> None:
+    path = tmp_path / f"{tomllib.loads(block.text)['name']}.toml"
+    path.write_text(block.text, encoding="utf-8")
+    assert read_profile(path).name == path.stem
+
+
 def test_every_block_is_tried_or_shown() -> None:
     """A block in a language nobody runs has to show a file or to be plain text."""
     unknown = [
         f"{page_id(block.page)}, line {block.line}: {block.language}"
         for block in _BLOCKS
-        if not _is_executable(block) and block.file is None and block.language not in ("", "text")
+        if not _is_executable(block)
+        and block.file is None
+        and block.language not in ("", "text", "toml")
     ]
     assert not unknown

@@ -16,7 +16,8 @@ from edgesdk.cli.app import app
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _PATH = re.compile(
-    r"`((?:edgesdk|targets|docs|examples|tests|benchmarks|device_profiles|apps)/[\w./-]*"
+    r"`(?:python )?("
+    r"(?:edgesdk|targets|docs|examples|tests|benchmarks|device_profiles|apps)/[\w./-]*"
     r"|[A-Z]\w+\.md|LICENSE|Makefile|constraints\.txt|pyproject\.toml)(?::\w+)?`"
 )
 _WRITTEN_FOR_THE_USER = {"REPORT.md"}

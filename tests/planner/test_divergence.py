@@ -66,8 +66,9 @@ def test_a_sample_disagrees_once_however_many_outputs_do() -> None:
     assert several.disagreement == 1.0
     half = got.clone()
     half[:2] = wanted[:2]
-    mixed = measure_divergence((wanted, wanted), (wanted, half), (LOGITS, LOGITS))
-    assert mixed.disagreement == 0.5
+    for changed in ((wanted, half), (half, wanted)):
+        mixed = measure_divergence((wanted, wanted), changed, (LOGITS, LOGITS))
+        assert mixed.disagreement == 0.5
 
 
 def test_other_outputs_count_their_relative_squared_error() -> None:
