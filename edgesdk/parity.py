@@ -11,6 +11,7 @@ from edgesdk.artifact import Check, Parity
 from edgesdk.errors import ParityError
 from edgesdk.scheme import Scheme
 from edgesdk.task import OutputSpec, Tensors
+from edgesdk.top_class import moved_samples
 
 # Least signal-to-noise ratio a correct file reaches; docs/concepts/parity.md justifies each. A
 # wrong graph, a transposed input or a constant output stays below 3 dB, so all three are told
@@ -90,12 +91,8 @@ def _constant_output(reference: Tensors, actual: Tensors) -> Check:
 def _top1_agreement(
     reference: Tensors, actual: Tensors, outputs: Sequence[OutputSpec]
 ) -> float | None:
-    kinds = [spec.kind for spec in outputs]
-    if "logits" not in kinds and "probabilities" not in kinds:
-        return None
-    index = kinds.index("logits") if "logits" in kinds else kinds.index("probabilities")
-    same = reference[index].argmax(-1) == actual[index].argmax(-1)
-    return float(same.to(torch.float32).mean())
+    moved = moved_samples(reference, actual, outputs)
+    return None if moved is None else 1.0 - float(moved.to(torch.float32).mean())
 
 
 def gate(parity: Parity, scheme: Scheme) -> None:

@@ -11,7 +11,7 @@ from edgesdk.device import DeviceProfile
 from edgesdk.errors import BudgetInfeasible
 from edgesdk.output import check_output, disk_errors, writing
 from edgesdk.plan import Plan
-from edgesdk.planner.explanation import broken_verdicts
+from edgesdk.planner.search import binding_condition
 from edgesdk.progress import Progress, Silent
 from edgesdk.result import CompileResult
 from edgesdk.stages.attempt import Attempt, carry_out
@@ -96,7 +96,6 @@ def plan_task(
 
 def _result(request: Request, attempt: Attempt, *, artifact: Path | None) -> CompileResult:
     proof, emitted = attempt.proof, attempt.emitted
-    broken = broken_verdicts(attempt.verdicts)
     executed = proof is not None
     return CompileResult(
         status=attempt.status,
@@ -111,7 +110,7 @@ def _result(request: Request, attempt: Attempt, *, artifact: Path | None) -> Com
         measured=proof.measured if proof else {},
         verdicts=attempt.verdicts,
         feasibility=attempt.feasibility,
-        binding=broken[0].condition.figure if broken else None,
+        binding=binding_condition(attempt.verdicts, attempt.feasibility),
         reason=attempt.reason,
     )
 
@@ -137,4 +136,6 @@ def _next_step(attempt: Attempt) -> str:
     ]
     if out_of_reach:
         return f"loosen {', '.join(out_of_reach)}, or bring a smaller model"
-    return "loosen one of the limits: each can be met alone, not all together"
+    if len(attempt.verdicts) > 1 and attempt.feasibility:
+        return "loosen one of the limits: each can be met alone, not all together"
+    return "loosen the limit, or plan anew without --plan"

@@ -174,7 +174,7 @@ def find_target(name: str) -> Target:
         raise UsageError(f"several packages register the target {name!r}: {entries}")
     try:
         target = entries[0].load()
-    except ImportError as problem:
+    except (ImportError, AttributeError) as problem:
         raise TargetUnavailable(
             f"the package of target {name!r} cannot be imported: {problem}",
             next_step=f"pip install 'edgesdk[{name}]'",

@@ -98,7 +98,9 @@ class Task:
       instead of edgesdk's distillation.
     - ``version``: change it when data or code outside the task's own file changes; it is part of
       every cache key, as are the weights, the task's source and ``seed``.
-    - ``source``: text that stands for the task's code in cache keys; the loader fills it in.
+    - ``source``: text that stands for the task's code in cache keys; ``load_task`` fills it in. A
+      Task without source and without version shares no result with any other Task object, since
+      nobody can tell whether its functions are still the same ones.
     """
 
     name: str
@@ -112,7 +114,7 @@ class Task:
     evaluate: Evaluate | None = None
     metric: Metric = field(default_factory=Metric)
     finetune: Callable[[nn.Module, nn.Module], nn.Module] | None = None
-    version: str = "1"
+    version: str = ""
     seed: int = 0
     source: str = ""
 

@@ -9,11 +9,13 @@ import importlib.util
 import inspect
 import os
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -168,13 +170,20 @@ def weights_sha256(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
+# Nobody can tell whether the functions of a Task made in Python are those of an earlier run.
+_ANONYMOUS: WeakKeyDictionary[Task, bytes] = WeakKeyDictionary()
+
+
 def task_key(task: Task) -> str:
     """Return the SHA-256 that stands for a task in cache keys and plans.
 
     It covers the weights, the shapes and types of the example inputs, the task's source,
     ``version`` and ``seed``. Code and data outside the task's own file are for ``version`` to say.
+    A task with neither source nor version has a key of its own, the same only for this object.
     """
     digest = hashlib.sha256()
+    if not task.source and not task.version:
+        digest.update(_ANONYMOUS.setdefault(task, uuid.uuid4().bytes))
     examples = [(tuple(tensor.shape), str(tensor.dtype)) for tensor in task.example_inputs]
     for part in (weights_sha256(task.model), examples, task.source, task.version, task.seed):
         digest.update(repr(part).encode() + b"\0")

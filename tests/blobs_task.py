@@ -71,6 +71,7 @@ def blobs() -> Task:
     model.load_state_dict(trained())
     return Task(
         name="blobs",
+        version="1",
         model=model,
         example_inputs=(torch.zeros(1, FEATURES),),
         outputs=(OutputSpec(name="class", kind="logits", labels=("a", "b", "c", "d")),),

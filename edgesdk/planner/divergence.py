@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
+from edgesdk.compress.distil_loss import class_dimension
 from edgesdk.task import OutputSpec, Tensors, output_tensors
+from edgesdk.top_class import moved_samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,25 +43,21 @@ def measure_divergence(
     cross-entropy where the original's probabilities are calibrated, and it needs no labels.
     """
     loss = 0.0
-    moved: Tensor | None = None
     for wanted, got, spec in zip(original, changed, outputs, strict=True):
-        if spec.kind == "logits":
-            loss += float(
-                F.kl_div(
-                    F.log_softmax(got.double(), -1),
-                    F.log_softmax(wanted.double(), -1),
-                    log_target=True,
-                    reduction="none",
-                )
-                .sum(-1)
-                .mean()
-            )
-            differs = wanted.argmax(-1) != got.argmax(-1)
-            differs = differs.reshape(len(differs), -1).any(-1)
-            moved = differs if moved is None else moved | differs
+        classes = class_dimension(spec, wanted, None) if spec.kind == "logits" else None
+        if classes is not None:
+            loss += float(_divergences(wanted, got, classes).mean())
         else:
             energy = float(wanted.double().square().mean())
             loss += float((wanted.double() - got.double()).square().mean()) / max(energy, 1e-12)
+    moved = moved_samples(original, changed, outputs)
     share = None if moved is None else float(moved.double().mean())
     finite = math.isfinite(loss) and all(bool(torch.isfinite(got).all()) for got in changed)
     return Divergence(loss=max(loss, 0.0) if finite else sys.float_info.max, disagreement=share)
+
+
+def _divergences(original: Tensor, changed: Tensor, classes: int) -> Tensor:
+    """Return KL(original || changed) at every position, the class dimension summed away."""
+    wanted = F.log_softmax(original.double(), classes)
+    got = F.log_softmax(changed.double(), classes)
+    return F.kl_div(got, wanted, log_target=True, reduction="none").sum(classes)

@@ -185,7 +185,19 @@ def _excess(verdict: Verdict) -> float:
     if verdict.condition.figure == "accuracy_drop":
         # A drop may be zero or negative, so its excess is counted in points above the limit.
         return 1.0 + max(0.0, verdict.figure.upper - limit)
-    return verdict.figure.upper / limit
+    # A runtime that fills the device alone leaves nothing: every figure is too large for that.
+    return verdict.figure.upper / limit if limit > 0 else float("inf")
+
+
+def binding_condition(
+    verdicts: Sequence[Verdict], feasibility: Sequence[Feasibility]
+) -> FigureName | None:
+    """Return the figure whose limit binds: one no option reaches, else the furthest exceeded."""
+    broken = [verdict for verdict in verdicts if not verdict.met]
+    out_of_reach = {row.figure for row in feasibility if not row.reachable}
+    unreachable = [verdict for verdict in broken if verdict.condition.figure in out_of_reach]
+    worst = max(unreachable or broken, key=_excess, default=None)
+    return worst.condition.figure if worst else None
 
 
 def _feasibility(

@@ -16,6 +16,7 @@ from edgesdk.figure import Figure, FigureName, Standing
 from edgesdk.planner.uncertainty import drop_margin
 from edgesdk.stages.request import Request
 from edgesdk.task import OutputSpec, Predict, Split, Tensors, output_tensors
+from edgesdk.top_class import moved_samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,26 +37,25 @@ class PairedPredict:
     def __init__(self, predict: Predict, original: Predict, outputs: Sequence[OutputSpec]) -> None:
         self._predict = predict
         self._original = original
-        self._logits = next((i for i, o in enumerate(outputs) if o.kind == "logits"), None)
+        self._outputs = outputs
+        names_classes = any(spec.kind != "tensor" for spec in outputs)
+        self.moved: int | None = 0 if names_classes else None
         self.samples = 0
-        self.moved = 0
 
     def __call__(self, *inputs: Tensor) -> Tensor | Tensors:
-        """Return the prediction, and compare it with the original's."""
+        """Return the prediction, and compare it with the original's where outputs hold classes."""
         outputs = self._predict(*inputs)
         self.samples += len(inputs[0])
-        if self._logits is not None:
-            wanted = output_tensors(self._original(*inputs))[self._logits].argmax(-1)
-            differs = output_tensors(outputs)[self._logits].argmax(-1) != wanted
-            self.moved += int(differs.reshape(len(differs), -1).any(-1).sum())
+        if self.moved is not None:
+            original = output_tensors(self._original(*inputs))
+            moved = moved_samples(original, output_tensors(outputs), self._outputs)
+            self.moved = None if moved is None else self.moved + int(moved.sum())
         return outputs
 
     @property
     def disagreement(self) -> float | None:
-        """The share of samples whose largest logit differs, None without logits."""
-        if self._logits is None or not self.samples:
-            return None
-        return self.moved / self.samples
+        """The share of samples whose largest class score differs, None without classes."""
+        return None if self.moved is None or not self.samples else self.moved / self.samples
 
 
 def score_predict(request: Request, predict: Predict, split: Split, key: str) -> Score:

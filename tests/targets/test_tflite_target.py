@@ -44,7 +44,7 @@ def test_importing_the_target_imports_no_toolchain() -> None:
 def test_the_toolchain_names_packages_and_the_command_that_installs_them() -> None:
     chain = TARGET.toolchain()
 
-    names = [package.name for package in chain.packages]
+    names = [package.name for package in chain.packages if not package.optional]
     assert names == ["litert-torch", "litert-converter", "ai-edge-quantizer", "ai-edge-litert"]
     assert chain.install == "pip install 'edgesdk[tflite]'"
     assert packages.micro_toolchain().install == "pip install 'edgesdk[micro]'"
