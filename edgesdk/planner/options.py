@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import ConfigDict
 
@@ -13,11 +14,17 @@ from edgesdk.scheme import Scheme
 
 @dataclass(frozen=True, kw_only=True)
 class PruningCandidate:
-    """One way to prune, and the graph that remains; no groups means the original."""
+    """One way to prune, and the graph that remains; no groups means the original.
+
+    ``spread``: "global" removes the least important channels wherever they are, "uniform" the
+    same share of every group. The first loses least per channel, the second takes as much from
+    the wide, early feature maps, where the time goes.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     ratio: float
+    spread: Literal["global", "uniform"] = "global"
     groups: tuple[PrunedGroup, ...]
     graph: OpGraph
 
@@ -34,7 +41,9 @@ class Option:
 
 
 def option_name(candidate: PruningCandidate, scheme: Scheme) -> str:
-    """Return the option's name in plans and reports: ``int8``, ``int8, pruned 30 %``."""
+    """Return the option's name in plans and reports: ``int8``, ``int8, pruned 30 %``, or
+    ``int8, pruned 30 % everywhere`` for a uniform share of every group."""
     if not candidate.groups:
         return scheme
-    return f"{scheme}, pruned {100 * candidate.ratio:.0f} %"
+    where = " everywhere" if candidate.spread == "uniform" else ""
+    return f"{scheme}, pruned {100 * candidate.ratio:.0f} %{where}"

@@ -151,12 +151,13 @@ def _expected_loss(option: Option, sensitivity: Sensitivity) -> float:
     measured loss alone would say otherwise: an almost empty network answers evenly and so diverges
     less from the original than a confident wrong answer, which is far easier to recover.
     """
-    ratio = sensitivity.candidates[option.candidate].ratio
+    candidate = sensitivity.candidates[option.candidate]
+    ratio = candidate.ratio
     format_loss = sensitivity.point(0, option.scheme).loss
     grown = [
         (sensitivity.point(index, option.scheme).loss - format_loss) * ratio / lighter.ratio
         for index, lighter in enumerate(sensitivity.candidates)
-        if 0 < lighter.ratio <= ratio
+        if 0 < lighter.ratio <= ratio and lighter.spread == candidate.spread
     ]
     return format_loss + max(0.0, *grown) if grown else format_loss
 

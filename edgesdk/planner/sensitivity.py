@@ -26,6 +26,7 @@ from edgesdk.task_source import calibration_batches, training_batches
 from edgesdk.trace import trace
 
 PRUNING_RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+SPREADS: tuple[Literal["global", "uniform"], ...] = ("global", "uniform")
 _SAMPLES = 256
 
 
@@ -128,16 +129,25 @@ def _candidates(
     except UnsupportedModel as problem:
         return "magnitude", (original,), (f"pruning is not offered: {problem.found}",)
     candidates = [original]
-    for done, ratio in enumerate(PRUNING_RATIOS):
-        progress.advance(done, len(PRUNING_RATIOS), "pruning candidates")
-        chosen = select_channels(
-            groups, scores.per_group, ratio=ratio, channel_multiple=channel_multiple
+    ways = [(ratio, spread) for ratio in PRUNING_RATIOS for spread in SPREADS]
+    for done, (ratio, spread) in enumerate(ways):
+        progress.advance(done, len(ways), "pruning candidates")
+        # Uniform is the same selection, made for each group by itself.
+        shares = [groups] if spread == "global" else [(group,) for group in groups]
+        chosen = tuple(
+            pruned
+            for share in shares
+            for pruned in select_channels(
+                share, scores.per_group, ratio=ratio, channel_multiple=channel_multiple
+            )
         )
         if not chosen or any(chosen == candidate.groups for candidate in candidates):
             continue
-        pruned = prune(task.model, task.example_inputs, chosen)
-        pruned_graph = trace(pruned, task.example_inputs, name=task.name)
-        candidates.append(PruningCandidate(ratio=ratio, groups=chosen, graph=pruned_graph))
+        smaller = prune(task.model, task.example_inputs, chosen)
+        smaller_graph = trace(smaller, task.example_inputs, name=task.name)
+        candidates.append(
+            PruningCandidate(ratio=ratio, spread=spread, groups=chosen, graph=smaller_graph)
+        )
     notes = () if len(candidates) > 1 else ("no group of channels can be pruned",)
     return scores.importance, tuple(candidates), notes
 

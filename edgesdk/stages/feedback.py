@@ -29,7 +29,7 @@ from edgesdk.stages.proof import Proof
 from edgesdk.stages.request import Request
 from edgesdk.task import Split
 
-_MAXIMUM_PROBES = 12
+_MAXIMUM_PROBES = 24
 _MAXIMUM_RECOVERIES = 3
 
 
@@ -65,7 +65,7 @@ class Knowledge:
 def find_attempt(request: Request, sensitivity: Sensitivity, baseline: Baseline) -> Attempt:
     """Return the best attempt that keeps the budget, else the nearest one with its reason.
 
-    At most 12 shapes are probed and 3 are trained; after those only the original's own formats
+    At most 24 shapes are probed and 3 are trained; after those only the original's own formats
     are left, which need no training.
     """
     knowledge = Knowledge()
@@ -74,15 +74,23 @@ def find_attempt(request: Request, sensitivity: Sensitivity, baseline: Baseline)
             request, baseline.graph, baseline.scheme, baseline.measurement.p50_ms
         )
     recoveries = 0
+    fitting: set[str] = set()
     nearest: Attempt | None = None
-    for _ in range(_MAXIMUM_PROBES):
+    for _ in range(3 * _MAXIMUM_PROBES):
         left = sensitivity if recoveries < _MAXIMUM_RECOVERIES else _originals(sensitivity)
         decision, plan = _decide(request, left, baseline, knowledge)
-        if decision.chosen is None:
+        spent = len(knowledge.learned) >= _MAXIMUM_PROBES and plan.option not in fitting
+        if decision.chosen is None or spent:
             break
         graph = sensitivity.candidates[decision.chosen.option.candidate].graph
-        attempt = probe(request, plan, baseline)
-        if attempt.status == "ok" and trains(plan.steps):
+        if plan.option not in fitting:
+            attempt = probe(request, plan, baseline)
+            if attempt.status == "ok" and trains(plan.steps):
+                # The device is better known now: an option that loses less may fit after all.
+                fitting.add(plan.option)
+                knowledge = _learn(request, knowledge, attempt, baseline, graph)
+                continue
+        else:
             recoveries += 1
             attempt = carry_out(request, plan, baseline, split="validation", measure=False)
         if attempt.status == "ok":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgesdk.document import read_json, to_json
 from edgesdk.graph import OpGraph
-from edgesdk.planner.sensitivity import PRUNING_RATIOS, Sensitivity, measure_sensitivity
+from edgesdk.planner.sensitivity import PRUNING_RATIOS, SPREADS, Sensitivity, measure_sensitivity
 from edgesdk.stages.request import Request
 from edgesdk.target import installed_version
 from edgesdk.trace import trace
@@ -41,7 +41,11 @@ def learn_sensitivity(request: Request, graph: OpGraph) -> Sensitivity:
         (folder / "sensitivity.json").write_text(to_json(sensitivity), encoding="utf-8")
 
     key = request.key_for(
-        "sensitivity", ",".join(request.schemes), multiple, repr(PRUNING_RATIOS), _versions()
+        "sensitivity",
+        ",".join(request.schemes),
+        multiple,
+        repr((PRUNING_RATIOS, SPREADS)),
+        _versions(),
     )
     folder = request.cache.folder("sensitivity", key, build)
     return read_json(Sensitivity, folder / "sensitivity.json")

@@ -198,7 +198,7 @@ def test_the_search_ends_though_everything_misses(asking: Asking, scripted: Scri
     script = scripted(lambda *_: "size_bytes")
     found = find_attempt(*asking(Budget(size_bytes=Relative(fraction=0.9))))
     assert found.status == "infeasible"
-    assert len(script.calls) <= 12
+    assert len(script.calls) <= feedback._MAXIMUM_PROBES
     assert found.feasibility
 
 
