@@ -9,7 +9,7 @@ a linear layer, a convolution, a batch norm, an attention or an LSTM is one call
 - ``kind`` is the ATen name without overload and trailing underscore (``relu_`` is ``relu``);
 - an operator with several results has the outputs ``name:0``, ``name:1``, ...
 
-MACs are counted by the rules in ``_MACS``; an operator that is not there counts zero
+MACs are counted by the rules of ``edgesdk.macs``; what has no rule there counts zero
 (elementwise operators, pooling, normalisation, data movement, custom operators).
 """
 
@@ -22,7 +22,7 @@ import linecache
 import logging
 import math
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -35,6 +35,7 @@ from torch.export.graph_signature import InputKind
 from edgesdk.document import from_builtins
 from edgesdk.errors import ProfileError, TaskError, UnsupportedModel
 from edgesdk.graph import Attribute, Op, OpGraph, TensorInfo, TensorRole
+from edgesdk.macs import count_macs
 from edgesdk.task import Tensors
 
 _STRICT = ConfigDict(extra="forbid")
@@ -355,7 +356,7 @@ class _Building:
             inputs=tuple(name for name in fixed if not fixed[name]),
             parameters=tuple(name for name in fixed if fixed[name]),
             outputs=tuple(outputs),
-            macs=_MACS[call.kind](call) if call.kind in _MACS else 0,
+            macs=count_macs(call.kind, call),
             layer=node.layer,
             attributes=call.attributes(),
         )
@@ -446,72 +447,3 @@ _IDENTITIES = {
 }  # fmt: skip
 _CASTS = {"to", "to_copy", "type_as"}
 _PLACEMENT = {"device", "layout", "memory_format", "non_blocking", "pin_memory"}
-
-
-def _product(argument: str) -> Callable[[_Call], int]:
-    """Every result element is a sum over the last dimension of that argument."""
-    return lambda call: call.results() * call.size(argument)[-1]
-
-
-def _convolution(call: _Call) -> int:
-    """Every result element takes one filter of the weight [out, in / groups, *kernel]."""
-    if call.arguments.get("transposed"):
-        return _transposed_convolution(call)
-    return call.results() * math.prod(call.size("weight", rank=2)[1:])
-
-
-def _transposed_convolution(call: _Call) -> int:
-    """Every input element meets [out / groups, *kernel] weights, also where padding crops."""
-    return math.prod(call.size("input")) * math.prod(call.size("weight", rank=2)[1:])
-
-
-def _attention(call: _Call) -> int:
-    """Scores [..., L, S] over E, then their product with the values; a mask saves nothing."""
-    query, key, value = (call.size(name, rank=2) for name in ("query", "key", "value"))
-    return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
-
-
-def _recurrent(call: _Call) -> int:
-    """Every weight matrix of every layer and direction, once a time step and sample."""
-    steps = math.prod(call.size(next(iter(call.arguments), ""))[:-1])
-    return steps * sum(math.prod(shape) for shape in call.shapes("params") if len(shape) == 2)
-
-
-def _einsum(call: _Call) -> int:
-    """Operands contracted from left to right, each step over all indices that occur in it."""
-    left, arrow, right = str(call.arguments["equation"]).replace(" ", "").partition("->")
-    terms, shapes = left.split(","), call.shapes("tensors", rank=0)
-    sizes: dict[str, int] = {}
-    indices: list[set[str]] = []
-    for term, shape in zip(terms, shapes, strict=False):
-        head, _, tail = term.partition("...")
-        batch = [f"...{i}" for i in range(len(shape) - len(head) - len(tail), 0, -1)]
-        names = [*head, *batch, *tail]
-        indices.append(set(names))
-        sizes.update({n: max(s, sizes.get(n, 1)) for n, s in zip(names, shape, strict=False)})
-    kept = set(right) if arrow else {n for n in sizes if left.count(n) == 1}
-    kept |= {name for name in sizes if name.startswith("...")}
-    macs, current = 0, indices[0]
-    for step, term_indices in enumerate(indices[1:], start=2):
-        needed = kept.union(*indices[step:])
-        every = current | term_indices
-        if not current == term_indices <= needed:  # otherwise it is elementwise
-            macs += math.prod(sizes[name] for name in every)
-        current = every & needed
-    return macs
-
-
-_MACS: Mapping[str, Callable[[_Call], int]] = {
-    **dict.fromkeys(("conv1d", "conv2d", "conv3d", "convolution"), _convolution),
-    **dict.fromkeys(
-        ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _transposed_convolution
-    ),
-    **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot"), _product("self")),
-    "linear": _product("input"),
-    "addmm": _product("mat1"),
-    "addmv": _product("mat"),
-    "baddbmm": _product("batch1"),
-    "scaled_dot_product_attention": _attention,
-    "einsum": _einsum,
-    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _recurrent),
-}

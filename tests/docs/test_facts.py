@@ -17,7 +17,7 @@ from edgesdk.figure import STANDINGS
 from edgesdk.parity import MINIMUM_SQNR_DB
 from edgesdk.plan import Distil, Plan
 from edgesdk.planner.search import DEFAULT_MAX_DROP
-from edgesdk.planner.sensitivity import PRUNING_RATIOS
+from edgesdk.planner.sensitivity import PRUNING_RATIOS, SPREADS
 from edgesdk.stages import feedback
 
 CONCEPTS = ROOT / "docs/concepts"
@@ -84,9 +84,10 @@ def test_standings_are_those_that_exist() -> None:
 def test_numbers_in_prose_are_the_code_s() -> None:
     plan = read_prose(CONCEPTS / "plan.md")
     assert f"most {feedback._MAXIMUM_PROBES} probes" in plan
-    assert f"most {feedback._MAXIMUM_RECOVERIES} of them trained" in plan
+    assert f"most {feedback._MAXIMUM_RECOVERIES} trainings" in plan
     assert (len(PRUNING_RATIOS), PRUNING_RATIOS[0], PRUNING_RATIOS[-1]) == (9, 0.1, 0.9)
-    assert "nine global ratios from 10 % to 90 %" in plan
+    assert SPREADS == ("global", "uniform")
+    assert "nine ratios from 10 % to 90 % of its channels, each\n  in two spreads" in plan
     assert DEFAULT_MAX_DROP == 0.01
     assert "within a drop of one point" in read_prose(CONCEPTS / "budget.md")
 
