@@ -209,6 +209,15 @@ def task():
 """
 
 
+@pytest.fixture
+def heard_sigint() -> Iterator[None]:
+    """Ctrl-C as in a terminal: a shell starts background jobs with the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard_sigint")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_an_interruption_ends_with_130_and_says_how_to_go_on(
     name: str, asking: Asking, tmp_path: Path, capsys: pytest.CaptureFixture[str]
