@@ -79,7 +79,7 @@ class Check:
 class Parity:
     """How closely the artifact on its runtime follows the PyTorch model it was emitted from.
 
-    ``sqnr_db``: signal to quantization noise over all outputs, 10 log10(sum y^2 / sum (y - z)^2).
+    ``sqnr_db``: signal to quantization noise over all outputs, as ``edgesdk.parity.sqnr_db``.
     ``maximum_error``: largest absolute difference, in output units. ``top1_agreement``: share of
     samples with the same largest output, None where outputs are not logits. ``status`` is "not
     verified" where nothing on this machine runs the file; ``checks`` hold what was read from it.

@@ -54,16 +54,21 @@ def compare(
 def sqnr_db(reference: Tensors, actual: Tensors) -> float | None:
     """Return 10 log10(signal / noise) over all outputs together, None where it is not finite.
 
+    The signal is what varies: ``sum (y - mean over samples)^2``, so that a large offset that every
+    sample shares cannot hide wrong answers. One sample, or outputs that do not vary, count whole.
     Capped at 200 dB, which equal tensors reach. Outputs of other shapes have no ratio: None.
     """
     if not _same_shapes(reference, actual).passed:
         return None
-    signal = noise = 0.0
+    varying = whole = noise = 0.0
     for wanted, got in zip(reference, actual, strict=True):
-        signal += float(wanted.double().square().sum())
-        noise += float((wanted.double() - got.double()).square().sum())
+        exact = wanted.double()
+        varying += float((exact - exact.mean(0, keepdim=True)).square().sum())
+        whole += float(exact.square().sum())
+        noise += float((exact - got.double()).square().sum())
     if not math.isfinite(noise):
         return None
+    signal = varying if varying > 1e-12 * whole else whole
     if noise <= signal * 1e-20:
         return 200.0
     return 10 * math.log10(max(signal, 1e-30) / noise)

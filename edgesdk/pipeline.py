@@ -54,7 +54,7 @@ def compile_task(
         graph = learn_graph(request)
         baseline = establish_baseline(request, graph)
         if plan is not None:
-            attempt = carry_out(request, plan, baseline, split="test", measure=True)
+            attempt = carry_out(request, plan, baseline, split="test", measure=True, replayed=True)
         else:
             attempt = find_attempt(request, learn_sensitivity(request, graph), baseline)
         if attempt.status == "infeasible":
@@ -112,6 +112,7 @@ def _result(request: Request, attempt: Attempt, *, artifact: Path | None) -> Com
         feasibility=attempt.feasibility,
         binding=binding_condition(attempt.verdicts, attempt.feasibility),
         reason=attempt.reason,
+        parity=proof.parity if proof else None,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from edgesdk.artifact import Parity
 from edgesdk.budget import Verdict
 from edgesdk.document import to_builtins
 from edgesdk.figure import Figure, FigureName, Figures
@@ -34,6 +35,8 @@ class CompileResult:
     ``artifact`` is the folder, None when nothing was written. ``plan`` is the plan carried out,
     or the nearest one when ``status`` is "infeasible"; ``binding`` then names the condition that
     comes least close. ``verdicts`` judge every condition by the best standing there is.
+    ``parity`` says whether the file was run here and how closely it follows PyTorch, None where
+    nothing was emitted.
     """
 
     status: Status
@@ -50,6 +53,7 @@ class CompileResult:
     feasibility: tuple[Feasibility, ...]
     binding: FigureName | None = None
     reason: str = ""
+    parity: Parity | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that ``--json`` prints."""
@@ -71,6 +75,7 @@ class CompileResult:
             "feasibility": [to_builtins(row) for row in self.feasibility],
             "binding": self.binding,
             "reason": self.reason,
+            "parity": to_builtins(self.parity) if self.parity else None,
         }
 
 

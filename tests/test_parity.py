@@ -40,7 +40,8 @@ def test_the_ratio_is_over_all_outputs_together() -> None:
 def test_noise_of_a_known_power_gives_its_ratio(decibels: float) -> None:
     reference = outputs(64, 10)
     noise = torch.randn(64, 10, generator=torch.Generator().manual_seed(2))
-    noise *= reference.norm() / noise.norm() * 10 ** (decibels / 20)
+    signal = (reference - reference.mean(0)).norm()
+    noise *= signal / noise.norm() * 10 ** (decibels / 20)
     assert sqnr_db((reference,), (reference + noise,)) == pytest.approx(-decibels, abs=0.01)
 
 
@@ -127,13 +128,20 @@ def test_what_is_wrong_and_not_rounded_never_passes(scheme: Scheme, wrong: objec
         gate(compared(reference, wrong(reference)), scheme)
 
 
-def test_a_constant_output_is_called_by_name_even_where_it_is_close() -> None:
-    # The outputs hardly vary, so a constant reaches a high ratio: the ratio alone would pass it.
+def test_an_offset_that_all_samples_share_hides_nothing() -> None:
+    # Against the whole output a constant or shuffled answer would reach more than 100 dB here.
     reference = 100 + 0.001 * outputs(32, 4)
-    actual = reference[:1].expand_as(reference).clone()
-    parity = compared(reference, actual)
-    assert parity.sqnr_db is not None
-    assert parity.sqnr_db > MINIMUM_SQNR_DB["fp32"]
+    for wrong in (reference[:1].expand_as(reference).clone(), reference.roll(1, dims=0)):
+        parity = compared(reference, wrong)
+        assert parity.sqnr_db is not None
+        assert parity.sqnr_db < MINIMUM_SQNR_DB["int8"]
+        with pytest.raises(ParityError):
+            gate(parity, "int8")
+
+
+def test_a_constant_output_is_called_by_name() -> None:
+    reference = outputs(32, 4)
+    parity = compared(reference, reference[:1].expand_as(reference).clone())
     with pytest.raises(ParityError, match="same for every sample"):
         gate(parity, "fp32")
 

@@ -135,5 +135,7 @@ def show_result(result: CompileResult, console: Console) -> None:
     for name in dict.fromkeys(name for section in sections for name in section):
         figures.add_row(name, *(show_figure(name, section.get(name)) for section in sections))
     console.print(figures)
+    if result.parity is not None:
+        console.print(f"Accuracy and parity: {result.parity.status} ({result.parity.runtime})")
     for reason in result.plan.reasons:
         console.print(f"- {reason}", highlight=False)

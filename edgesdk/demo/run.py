@@ -126,6 +126,8 @@ def _figures(result: CompileResult, section: str) -> str:
         for name in _SHOWN
         if name in figures and not (name == "accuracy_drop" and name in known)
     ]
+    if section == "verified" and result.parity and result.parity.status == "not verified":
+        lines.append("accuracy: not verified")
     return "\n".join(lines) or "–"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -84,7 +85,7 @@ def measure_sensitivity(
     """Return the loss and metric drop of every pruning candidate in every scheme, unrecovered."""
     inputs, batches = _sample_inputs(task)
     importance, candidates, notes = _candidates(task, graph, channel_multiple, progress)
-    original = run_batches(task.model.eval(), batches)
+    original = run_batches(copy.deepcopy(task.model).eval(), batches)
     metric, metric_samples = _validation(task, task.model)
     points = []
     total = len(candidates) * len(schemes)

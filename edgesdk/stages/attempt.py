@@ -39,17 +39,18 @@ class Attempt:
 
 def carry_out(
     request: Request, plan: Plan, baseline: Baseline, *, split: Split | None, measure: bool,
-    recovered: bool = True,
+    recovered: bool = True, replayed: bool = False,
 ) -> Attempt:  # fmt: skip
     """Return a plan compressed, emitted and proven, with every condition judged.
 
-    Conditions that this proof leaves open on purpose (accuracy without a ``split``, latency with
-    ``measure`` false) are left out of the verdicts.
+    A ``replayed`` plan is judged by the budget as given: without one it has no condition but the
+    device's own, since somebody has decided already. Conditions that this proof leaves open on
+    purpose (accuracy without a ``split``, latency with ``measure`` false) have no verdict.
     """
     model = compress(request, plan, recovered=recovered)
     emitted = emit(request, model, model_key(request, plan, recovered=recovered))
     proof = prove(request, emitted, baseline=baseline.emitted, split=split, measure=measure)
-    verdicts = judge_proof(request, plan, baseline, proof)
+    verdicts = judge_proof(request, plan, baseline, proof, replayed=replayed)
     broken = broken_verdicts(verdicts)
     return Attempt(
         status="infeasible" if broken else "ok",
@@ -63,10 +64,12 @@ def carry_out(
 
 
 def judge_proof(
-    request: Request, plan: Plan, baseline: Baseline, proof: Proof
+    request: Request, plan: Plan, baseline: Baseline, proof: Proof, *, replayed: bool = False
 ) -> tuple[Verdict, ...]:
     """Return the verdict on every condition that the proof does not leave open."""
-    budget, _ = resolve_budget(request.budget, can_score=request.task.evaluate is not None)
+    can_score = request.task.evaluate is not None
+    given = replayed and request.budget.is_empty
+    budget = request.budget if given else resolve_budget(request.budget, can_score=can_score)[0]
     conditions = absolute_conditions(
         budget,
         _timed_beside(baseline, proof),
