@@ -185,7 +185,9 @@ def task_key(task: Task) -> str:
     if not task.source and not task.version:
         digest.update(_ANONYMOUS.setdefault(task, uuid.uuid4().bytes))
     examples = [(tuple(tensor.shape), str(tensor.dtype)) for tensor in task.example_inputs]
-    for part in (weights_sha256(task.model), examples, task.source, task.version, task.seed):
+    callables = ("calibration", "training", "loss", "evaluate", "finetune")
+    given = [name for name in callables if getattr(task, name) is not None]
+    for part in (weights_sha256(task.model), examples, task.source, task.version, task.seed, given):
         digest.update(repr(part).encode() + b"\0")
     return digest.hexdigest()
 
