@@ -10,39 +10,11 @@ from pydantic import ConfigDict
 
 from edgesdk.errors import ProfileError
 from edgesdk.figure import FigureName
+from edgesdk.precision_cost import PrecisionCost
+from edgesdk.quantity import Quantity
 from edgesdk.scheme import Scheme
 
-Evidence = Literal["datasheet", "measured", "fitted", "estimated"]
 DeviceKind = Literal["phone", "embedded", "microcontroller", "computer"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quantity:
-    """A number, where it comes from and what kind of evidence that is; its unit is in its name."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    value: float
-    source: str
-    kind: Evidence
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrecisionCost:
-    """Roofline coefficients of one precision on one unit under one runtime.
-
-    An operator takes ``max(MACs / mac_per_s, bytes / bytes_per_s) + op_overhead_s``; an inference
-    adds ``inference_overhead_s``. ``error_factor`` bounds nine predictions in ten within
-    ``[t / error_factor, t * error_factor]``.
-    """
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    mac_per_s: Quantity
-    bytes_per_s: Quantity
-    op_overhead_s: Quantity
-    inference_overhead_s: Quantity
-    error_factor: Quantity
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,11 @@ from typing import get_type_hints
 import pytest
 
 from edgesdk import device_files
-from edgesdk.device import DeviceProfile, PrecisionCost, Quantity, Runtime
+from edgesdk.device import DeviceProfile, Runtime
 from edgesdk.device_files import load_device, profile_names, read_profile
 from edgesdk.errors import ProfileError, UsageError
+from edgesdk.precision_cost import PrecisionCost
+from edgesdk.quantity import Quantity
 
 PROFILE = """\
 schema_version = 1

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from edgesdk.cost.latency import cost_of
-from edgesdk.device import DeviceProfile, PrecisionCost, Quantity
+from edgesdk.device import DeviceProfile
 from edgesdk.errors import MeasurementError
+from edgesdk.precision_cost import PrecisionCost
+from edgesdk.quantity import Quantity
 from edgesdk.scheme import Scheme
 
 LEAST_ERROR_FACTOR = 1.15

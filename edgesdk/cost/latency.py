@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgesdk.cost.fusion import Kernel, activation_bytes, fuse, weight_bytes
-from edgesdk.device import PrecisionCost, Runtime
+from edgesdk.device import Runtime
 from edgesdk.errors import UsageError
 from edgesdk.figure import Figure, predicted
 from edgesdk.graph import OpGraph
+from edgesdk.precision_cost import PrecisionCost
 from edgesdk.scheme import Scheme
 
 # Operators that the coefficients were fitted on, or that move bytes and nothing else. All others

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from edgesdk.device import DeviceProfile, PrecisionCost, Quantity, Runtime
+from edgesdk.device import DeviceProfile, Runtime
 from edgesdk.graph import Attribute, Op, OpGraph, TensorInfo
+from edgesdk.precision_cost import PrecisionCost
+from edgesdk.quantity import Quantity
 
 
 class GraphBuilder:

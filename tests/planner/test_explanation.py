@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from edgesdk.budget import Condition, Verdict
-from edgesdk.device import DeviceProfile, PrecisionCost, Quantity, Runtime
+from edgesdk.device import DeviceProfile, Runtime
 from edgesdk.figure import Figure
 from edgesdk.graph import OpGraph
 from edgesdk.plan import Distil, Finetune, Plan, Prune, PrunedGroup, Quantize
@@ -11,6 +11,8 @@ from edgesdk.planner.explanation import broken_verdicts, explain_verdict, write_
 from edgesdk.planner.options import Option, PruningCandidate
 from edgesdk.planner.search import Assessment, Decision
 from edgesdk.planner.sensitivity import Sensitivity, SensitivityPoint
+from edgesdk.precision_cost import PrecisionCost
+from edgesdk.quantity import Quantity
 
 GROUP = PrunedGroup(layer="conv", width_before=8, removed=(0, 1))
 GRAPH = OpGraph(model="m", ops=(), tensors={})

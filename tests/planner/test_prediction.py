@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from edgesdk.device import PrecisionCost, Quantity, Runtime
+from edgesdk.device import Runtime
 from edgesdk.figure import Figure
 from edgesdk.graph import OpGraph
 from edgesdk.plan import PrunedGroup
@@ -14,6 +14,8 @@ from edgesdk.planner.options import Option, PruningCandidate, option_name
 from edgesdk.planner.prediction import predict_costs, predict_figures
 from edgesdk.planner.sensitivity import Sensitivity, SensitivityPoint
 from edgesdk.planner.uncertainty import drop_margin
+from edgesdk.precision_cost import PrecisionCost
+from edgesdk.quantity import Quantity
 from edgesdk.scheme import Scheme
 from edgesdk.trace import trace
 

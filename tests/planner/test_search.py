@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgesdk.budget import Budget, Relative
-from edgesdk.device import DeviceProfile, PrecisionCost, Quantity, Runtime
+from edgesdk.device import DeviceProfile, Runtime
 from edgesdk.errors import UsageError
 from edgesdk.figure import Figure, FigureName, Figures
 from edgesdk.graph import OpGraph
@@ -18,6 +18,8 @@ from edgesdk.planner import search
 from edgesdk.planner.options import PruningCandidate
 from edgesdk.planner.search import Decision, all_options, decide
 from edgesdk.planner.sensitivity import Sensitivity, SensitivityPoint
+from edgesdk.precision_cost import PrecisionCost
+from edgesdk.quantity import Quantity
 from edgesdk.scheme import Scheme
 
 SCHEMES: tuple[Scheme, ...] = ("fp32", "int8")

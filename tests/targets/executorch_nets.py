@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from edgesdk.compressed import CompressedModel
-from edgesdk.device import PrecisionCost, Quantity, Runtime
+from edgesdk.device import Runtime
+from edgesdk.precision_cost import PrecisionCost
+from edgesdk.quantity import Quantity
 from edgesdk.scheme import SCHEMES, Scheme
 from edgesdk.target import Emission
 from edgesdk.task import InputSpec, OutputSpec, output_tensors

@@ -15,7 +15,9 @@ import torch.nn.functional as F  # noqa: N812 - PyTorch's own abbreviation
 from torch import Tensor, nn
 
 from edgesdk.compressed import CompressedModel
-from edgesdk.device import PrecisionCost, Quantity, Runtime
+from edgesdk.device import Runtime
+from edgesdk.precision_cost import PrecisionCost
+from edgesdk.quantity import Quantity
 from edgesdk.running.adapter import decode_outputs, encode_inputs
 from edgesdk.scheme import SCHEMES, Scheme
 from edgesdk.target import Arrays, Emission, Session
