@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import ConfigDict
 
 from edgesdk.errors import ProfileError
+from edgesdk.evidence import Evidence
 from edgesdk.figure import FigureName
 from edgesdk.precision_cost import PrecisionCost
 from edgesdk.quantity import Quantity
@@ -18,18 +19,34 @@ DeviceKind = Literal["phone", "embedded", "microcontroller", "computer"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Memory:
+    """One level of a device's memory: how large it is, and how fast it is read where that is known.
+
+    ``name`` is the maker's ("DTCM", "LPDDR5X"); levels are listed from the fastest on.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    name: str
+    size_bytes: Quantity
+    bandwidth_bytes_per_s: Quantity | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Runtime:
     """One way to run a file on the device: a target's format under a runtime on a unit.
 
     - ``target``: which target emits for it; ``delegate`` which of the target's back ends.
     - ``runtime``, ``minimum_version``: what executes it on the device.
     - ``unit``, ``threads``: where, and on how many threads.
-    - ``precisions``: the schemes the unit computes, with their costs.
-    - ``integer_io``: int8 models take and return int8 there (otherwise float).
-    - ``weights_in_ram``: whether weights count against RAM (false: executed from flash).
-    - ``runtime_ram_bytes``, ``runtime_flash_bytes``: what the runtime itself takes.
     - ``channel_multiple``: channel counts that are multiples of it run without waste.
+    - ``weights_in_ram``: whether weights count against RAM (false: executed from flash).
+    - ``integer_io``: int8 models take and return int8 there (otherwise float).
     - ``sparse_kernels``: sparsity patterns that run faster there ("2:4", ...); usually none.
+    - ``cpu_operators``: kinds of operators that the delegate leaves to the CPU's plain kernels.
+    - ``runtime_ram_bytes``, ``runtime_flash_bytes``: what the runtime itself takes.
+    - ``evidence``: under which names measurements of it are published.
+    - ``precisions``: the schemes the unit computes, with their costs.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -43,10 +60,12 @@ class Runtime:
     channel_multiple: int
     weights_in_ram: bool
     integer_io: bool
-    precisions: Mapping[Scheme, PrecisionCost]
     sparse_kernels: tuple[str, ...] = ()
+    cpu_operators: tuple[str, ...] = ()
     runtime_ram_bytes: Quantity | None = None
     runtime_flash_bytes: Quantity | None = None
+    evidence: tuple[Evidence, ...] = ()
+    precisions: Mapping[Scheme, PrecisionCost]
 
     @property
     def float_scheme(self) -> Scheme:
@@ -59,13 +78,25 @@ class Runtime:
             expected="fp32 or fp16 among its precisions, for the baseline",
         )
 
+    @property
+    def int8_speedup(self) -> float | None:
+        """How many times faster int8 multiplies than the float baseline; None without int8.
+
+        Of the general coefficients; 1 means that int8 only saves bytes there.
+        """
+        if "int8" not in self.precisions:
+            return None
+        floating = self.precisions[self.float_scheme].mac_per_s.value
+        return self.precisions["int8"].mac_per_s.value / floating
+
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceProfile:
     """One device. The first ``[[runtime]]`` is its default, the first of a target that target's.
 
     ``ram_bytes`` is all of it; ``flash_bytes`` is stated where the model lives in flash, and
-    both are then hard limits.
+    both are then hard limits. ``calibrated_from`` names the profile whose coefficients were
+    corrected by measurements on the user's own device; with the same name it replaces that one.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -75,11 +106,13 @@ class DeviceProfile:
     title: str
     kind: DeviceKind
     processor: str
-    ram_bytes: Quantity
-    runtime: tuple[Runtime, ...]
-    flash_bytes: Quantity | None = None
+    calibrated_from: str | None = None
     clock_hz: Quantity | None = None
-    notes: tuple[str, ...] = field(default=())
+    ram_bytes: Quantity
+    flash_bytes: Quantity | None = None
+    notes: tuple[str, ...] = ()
+    memory: tuple[Memory, ...] = ()
+    runtime: tuple[Runtime, ...]
 
     def __post_init__(self) -> None:
         if not self.runtime:

@@ -52,6 +52,23 @@ def write_file(path: Path, text: str) -> None:
         staged.write_text(text, encoding="utf-8")
 
 
+def replace_file(path: Path, text: str) -> None:
+    """Write a text file in one rename, over an older one of the same name if there is one.
+
+    Only for what edgesdk wrote itself and may write again; ``OutputError`` where it cannot.
+    """
+    try:
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".edgesdk.") as temporary:
+                staged = Path(temporary) / path.name
+                staged.write_text(text, encoding="utf-8")
+                staged.replace(path)
+    except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as problem:
+        found = f"{path} cannot be written: {problem.strerror}"
+        raise OutputError(found) from problem
+
+
 @contextmanager
 def _staged(out: Path) -> Iterator[Path]:
     """Yield a path that is renamed to ``out`` when the block ends well; else nothing stays."""

@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 import re
 from pathlib import Path
@@ -6,11 +7,14 @@ from typing import get_type_hints
 import pytest
 
 from edgesdk import device_files
-from edgesdk.device import DeviceProfile, Runtime
-from edgesdk.device_files import load_device, profile_names, read_profile
+from edgesdk.cost.kernel_class import _CLASS_OF_KIND
+from edgesdk.device import DeviceProfile, Memory, Runtime
+from edgesdk.device_document import read_profile
+from edgesdk.device_files import load_device, profile_names
 from edgesdk.errors import ProfileError, UsageError
-from edgesdk.precision_cost import PrecisionCost
+from edgesdk.precision_cost import KernelCost, PrecisionCost
 from edgesdk.quantity import Quantity
+from edgesdk.quantity_range import RANGES
 
 PROFILE = """\
 schema_version = 1
@@ -75,13 +79,18 @@ def quantities(value: object) -> list[Quantity]:
     return [found for part in parts for found in quantities(part)]
 
 
-PACKAGED = ("host", "iphone_15_pro", "jetson_orin_nano", "nucleo_h7a3zi_q", "samsung_galaxy_s24")
+PACKAGED = sorted(
+    path.stem for path in (Path(__file__).parents[1] / "device_profiles").glob("*.toml")
+)
+EMITTED = ("coreml", "executorch", "tflite")
 
 
 @pytest.mark.usefixtures("folder")
 def test_packaged_profiles_are_found() -> None:
-    assert set(PACKAGED) <= set(profile_names())
-    assert list(profile_names()) == sorted(profile_names())
+    assert list(profile_names()) == PACKAGED
+    assert len(PACKAGED) >= 24
+    kinds = {load_device(name).kind for name in PACKAGED}
+    assert kinds == {"phone", "embedded", "microcontroller", "computer"}
 
 
 @pytest.mark.parametrize("name", PACKAGED)
@@ -92,8 +101,10 @@ def test_packaged_profiles_state_every_number_s_source(name: str) -> None:
     assert len(found) > 5
     for quantity in found:
         assert len(quantity.source.split()) >= 2, quantity
+    assert profile.runtime[0].target in EMITTED, "the default is something that can be compiled"
     for runtime in profile.runtime:
         assert runtime.float_scheme in ("fp32", "fp16")
+        assert runtime.target in EMITTED or "predicted only" in " ".join(profile.notes)
         for cost in runtime.precisions.values():
             unmeasured = cost.mac_per_s.kind == "estimated"
             assert cost.error_factor.value >= (1.3 if unmeasured else 1.1)
@@ -109,8 +120,28 @@ def test_no_executorch_coefficient_claims_to_be_measured() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_microcontroller_leaves_room_for_its_runtime() -> None:
-    profile = load_device("nucleo_h7a3zi_q")
+def test_what_nobody_has_measured_says_so_of_every_coefficient() -> None:
+    for name in ("raspberry_pi_5", "google_pixel_8", "corstone_300"):
+        for runtime in load_device(name).runtime:
+            assert runtime.evidence == ()
+            for cost in runtime.precisions.values():
+                assert {quantity.kind for quantity in quantities(cost)} == {"estimated"}
+                assert cost.error_factor.value >= 3
+
+
+@pytest.mark.usefixtures("folder")
+def test_int8_is_faster_only_where_the_unit_multiplies_it_faster() -> None:
+    phone = load_device("samsung_galaxy_s24").runtime[0]
+    assert phone.int8_speedup is not None
+    assert phone.int8_speedup > 1
+    only_float = {key: cost for key, cost in phone.precisions.items() if key != "int8"}
+    assert dataclasses.replace(phone, precisions=only_float).int8_speedup is None
+
+
+@pytest.mark.parametrize("name", [n for n in PACKAGED if load_device(n).kind == "microcontroller"])
+@pytest.mark.usefixtures("folder")
+def test_microcontroller_leaves_room_for_its_runtime(name: str) -> None:
+    profile = load_device(name)
     assert profile.flash_bytes is not None
     limits = profile.hard_limits("tflite")
     assert 0 < limits["memory_bytes"] < profile.ram_bytes.value
@@ -118,11 +149,11 @@ def test_microcontroller_leaves_room_for_its_runtime() -> None:
 
 
 def test_every_quantity_has_a_range() -> None:
-    for kind in (DeviceProfile, Runtime, PrecisionCost):
+    for kind in (DeviceProfile, Memory, Runtime, PrecisionCost, KernelCost):
         hints = get_type_hints(kind)
         names = {name for name, hint in hints.items() if "Quantity" in str(hint)}
         assert names
-        assert names <= set(device_files._RANGES)
+        assert names <= set(RANGES)
 
 
 def test_reads_a_profile(tmp_path: Path) -> None:
@@ -172,10 +203,14 @@ BAD = {
     "factor below one": (changed("value = 3,", "value = 0.5,"), "error_factor = 0.5 cannot be"),
     "kilobytes": (changed("131072", "128"), "ram_bytes = 128 cannot be.*give bytes"),
     "no threads": (changed("threads = 1", "threads = 0"), "threads = 0 cannot be"),
+    "endless": (changed("80e6", "9" * 5000), "is not a TOML file"),
+    "beyond floats": (changed("80e6", "9" * 400), "an integer of 400 digits cannot be"),
+    "not a number": (changed("80e6", "nan"), "clock_hz = nan cannot be"),
+    "a date": (changed("80e6", "2026-11-21"), r"clock_hz\.value"),
     "no source": (changed('131072, source = "data sheet"', "131072"), r"ram_bytes\.source"),
     "empty source": (changed('"linker map"', '" "'), "runtime_ram_bytes has an empty source"),
     "bare number": (changed('{ value = 80e6, source = "data sheet", kind = "datasheet" }', "80e6"),
-                    "clock_hz is the bare number 80000000.*where it comes from"),
+                    "clock_hz is the bare number 8e\+07.*where it comes from"),
     "text for a number": (changed("value = 80e6", 'value = "80e6"'), r"clock_hz\.value: .*number"),
     "truth for a number": (changed("value = 80e6", "value = true"), r"clock_hz\.value: .*number"),
     "unknown key": (changed("clock_hz", "clok_hz"), r"clok_hz: unknown key .*mean clock_hz"),
@@ -226,3 +261,26 @@ def test_an_incomplete_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(device_files, "__file__", str(tmp_path / "a" / "device_files.py"))
     with pytest.raises(ProfileError, match=r"no device profiles.*install edgesdk again"):
         profile_names()
+
+
+@pytest.mark.usefixtures("folder")
+def test_operators_left_to_the_cpu_are_kinds_that_a_graph_has() -> None:
+    for name in PACKAGED:
+        for runtime in load_device(name).runtime:
+            assert set(runtime.cpu_operators) <= set(_CLASS_OF_KIND), name
+            assert list(runtime.cpu_operators) == sorted(set(runtime.cpu_operators)), name
+
+
+MEASUREMENTS = Path(__file__).parents[2] / "shared/measurements/published_latency.csv"
+
+
+@pytest.mark.skipif(not MEASUREMENTS.is_file(), reason="needs ../shared/measurements")
+@pytest.mark.usefixtures("folder")
+def test_evidence_is_spelled_as_the_measurements_spell_it() -> None:
+    with MEASUREMENTS.open(encoding="utf-8", newline="") as file:
+        rows = {(r["device"], r["runtime"], r["precision"]) for r in csv.DictReader(file)}
+    for name in PACKAGED:
+        for runtime in load_device(name).runtime:
+            for evidence in runtime.evidence:
+                assert evidence.scheme in runtime.precisions, name
+                assert (evidence.device, evidence.runtime, evidence.precision) in rows, name

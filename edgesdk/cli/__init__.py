@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import sys
 
-from edgesdk.cli import compile, devices, doctor, inspect, verify  # noqa: F401 - commands
+from edgesdk.cli import (  # noqa: F401 - commands
+    compile,
+    devices,
+    devices_calibrate,
+    devices_check,
+    devices_fit,
+    devices_new,
+    devices_show,
+    doctor,
+    inspect,
+    verify,
+)
 from edgesdk.cli.app import run
 
 

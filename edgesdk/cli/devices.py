@@ -1,13 +1,13 @@
-"""``edgesdk devices list`` and ``edgesdk devices show``."""
+"""``edgesdk devices list``."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from edgesdk.cli.app import command, devices
 from edgesdk.cli.console import Answer
@@ -15,98 +15,87 @@ from edgesdk.cli.console import Answer
 if TYPE_CHECKING:
     from edgesdk.device import DeviceProfile
 
+# Weakest first: a runtime's latency is as good as the worst of its coefficients.
+_WEAKEST = ("estimated", "datasheet", "fitted", "measured")
+
 
 @command(devices, "list")
-def list_command() -> Answer:
-    """List every device, its targets and precisions.
+def list_command(
+    kind: Annotated[
+        str | None,
+        typer.Option("--kind", help="Only phone, embedded, microcontroller or computer."),
+    ] = None,
+) -> Answer:
+    """List every device, its targets and precisions, and what its latencies rest on.
 
-    Example: edgesdk devices list
+    Example: edgesdk devices list --kind microcontroller
     """
     from edgesdk.device_files import load_device, profile_names
 
     profiles = [load_device(name) for name in profile_names()]
-    rows = [
-        {
-            "name": profile.name,
-            "title": profile.title,
-            "kind": profile.kind,
-            "default_target": profile.targets[0],
-            "runtimes": [
-                {
-                    "target": runtime.target,
-                    "runtime": runtime.runtime,
-                    "unit": runtime.unit,
-                    "precisions": list(runtime.precisions),
-                }
-                for runtime in profile.runtime
-            ],
-        }
-        for profile in profiles
-    ]  # fmt: skip
+    _check_kind(kind, sorted({profile.kind for profile in profiles}))
+    rows = [_row(profile) for profile in profiles if kind in (None, profile.kind)]
     return Answer(data={"status": "ok", "devices": rows}, show=lambda c: _show_list(rows, c))
 
 
-@command(devices, "show")
-def show_command(
-    name: Annotated[str, typer.Argument(help="The device's name, or a path to its .toml file.")],
-) -> Answer:
-    """Show everything known about a device, every number with its source and kind of evidence.
+def _check_kind(kind: str | None, known: Sequence[str]) -> None:
+    from edgesdk.errors import UsageError, unknown_name
 
-    Example: edgesdk devices show nucleo_h7a3zi_q
-    """
-    from edgesdk.device_files import load_device
-    from edgesdk.document import to_builtins
+    if kind is not None and kind not in known:
+        listing = f"known: {', '.join(known)}"
+        raise UsageError(unknown_name("kind of device", kind, known, listing=listing))
 
-    profile = load_device(name)
-    data = {"status": "ok", "device": to_builtins(profile)}
-    return Answer(data=data, show=lambda console: _show_device(profile, console))
+
+def _row(profile: DeviceProfile) -> dict[str, Any]:
+    from edgesdk.target import target_names
+
+    return {
+        "name": profile.name,
+        "title": profile.title,
+        "kind": profile.kind,
+        "default_target": profile.targets[0],
+        "calibrated_from": profile.calibrated_from,
+        "runtimes": [
+            {
+                "target": runtime.target,
+                "is_emitted": runtime.target in target_names(),
+                "runtime": runtime.runtime,
+                "unit": runtime.unit,
+                "precisions": list(runtime.precisions),
+                "latency_kinds": {
+                    scheme: min(
+                        (cost.mac_per_s.kind, cost.error_factor.kind), key=_WEAKEST.index
+                    )
+                    for scheme, cost in runtime.precisions.items()
+                },
+            }
+            for runtime in profile.runtime
+        ],
+    }  # fmt: skip
 
 
 def _show_list(rows: list[dict[str, Any]], console: Console) -> None:
-    table = Table("name", "device", "kind", "target", "runs on", "precisions")
+    table = Table("name", "device", "kind", "target, the default first", "its latency rests on")
     for row in rows:
-        for index, runtime in enumerate(row["runtimes"]):
-            first = index == 0
-            table.add_row(
-                row["name"] if first else "",
-                row["title"] if first else "",
-                row["kind"] if first else "",
-                runtime["target"] + (" (default)" if first else ""),
-                f"{runtime['runtime']} on {runtime['unit']}",
-                ", ".join(runtime["precisions"]),
-            )
-    console.print(table)
-
-
-def _show_device(profile: DeviceProfile, console: Console) -> None:
-    from edgesdk.document import to_builtins
-
-    about = f" ({profile.name}): {profile.kind}, {profile.processor}"
-    console.print(Text.assemble((profile.title, "bold"), about))
-    table = Table("property", "value", "kind", "source")
-    for key, quantity in _quantities(to_builtins(profile), ""):
-        table.add_row(key, f"{quantity['value']:.6g}", quantity["kind"], quantity["source"])
-    console.print(table)
-    for runtime in profile.runtime:
-        console.print(
-            f"{runtime.target}: {runtime.runtime} {runtime.minimum_version} or newer on the "
-            f"{runtime.unit}, {runtime.threads} thread(s), channels in multiples of "
-            f"{runtime.channel_multiple}, {', '.join(runtime.precisions)}; sparse kernels: "
-            f"{', '.join(runtime.sparse_kernels) or 'none, so only whole channels save time'}"
+        calibrated = " (calibrated)" if row["calibrated_from"] else ""
+        table.add_row(
+            row["name"],
+            row["title"] + calibrated,
+            row["kind"],
+            "\n".join(_way(runtime) for runtime in row["runtimes"]),
+            "\n".join(_evidence(runtime["latency_kinds"]) for runtime in row["runtimes"]),
         )
-    for note in profile.notes:
-        console.print(f"- {note}")
+    console.print(table)
+    if any(not runtime["is_emitted"] for row in rows for runtime in row["runtimes"]):
+        console.print("(predicted only): no installed target emits for it.")
 
 
-def _quantities(data: Any, where: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return every sourced number in a profile with its dotted path."""
-    if isinstance(data, dict) and {"value", "source", "kind"} <= set(data):
-        return [(where, data)]
-    children = data.items() if isinstance(data, dict) else []
-    if isinstance(data, list):
-        children = [
-            (item.get("target", str(i)), item)
-            for i, item in enumerate(data)
-            if isinstance(item, dict)
-        ]
-    return [q for key, value in children for q in _quantities(value, f"{where}.{key}".lstrip("."))]
+def _way(runtime: dict[str, Any]) -> str:
+    only = "" if runtime["is_emitted"] else " (predicted only)"
+    return f"{runtime['target']}{only}: {runtime['unit']}, {' '.join(runtime['precisions'])}"
+
+
+def _evidence(kinds: dict[str, str]) -> str:
+    if len(set(kinds.values())) == 1:
+        return next(iter(kinds.values()))
+    return ", ".join(f"{scheme} {kind}" for scheme, kind in kinds.items())

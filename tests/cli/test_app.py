@@ -1,22 +1,20 @@
-import io
 import json
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from answers import Asking, answered
 from reference import REFERENCE_DEVICE
 
-from edgesdk.cli import app as app_module
 from edgesdk.cli import main
-from edgesdk.cli.app import app, run
+from edgesdk.cli.app import app
 from edgesdk.device import DeviceProfile
-from edgesdk.device_files import profile_names
 
 DEVICE = str(REFERENCE_DEVICE)
 BLOBS = f"{Path(__file__).parents[1] / 'blobs_task.py'}:blobs"
@@ -40,38 +38,10 @@ COMMANDS = commands()
 
 def test_the_commands_are_the_documented_ones() -> None:
     assert set(COMMANDS) == {
-        "compile", "plan", "inspect", "verify", "devices list", "devices show", "doctor",
+        "compile", "plan", "inspect", "verify", "doctor",
+        "devices list", "devices show", "devices new", "devices check", "devices schema",
+        "devices fit", "devices calibrate",
     }  # fmt: skip
-
-
-@pytest.fixture
-def asking(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[int, str]]]:
-    """Run a command line here and return its exit code and what it wrote to standard output."""
-    handlers = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT)}
-    monkeypatch.setattr(app_module, "quiet_libraries", lambda: None)
-
-    def ask(*arguments: str) -> tuple[int, str]:
-        stdout = io.StringIO()
-        monkeypatch.setattr(app_module, "split_stdout", lambda: stdout)
-        return run(arguments), stdout.getvalue()
-
-    yield ask
-    for name, handler in handlers.items():
-        signal.signal(name, handler)
-
-
-Asking = Callable[..., tuple[int, str]]
-
-
-def answered(outcome: tuple[int, str]) -> tuple[int, dict[str, Any]]:
-    """Return the exit code and the one JSON object that was printed."""
-    code, text = outcome
-    assert text.endswith("\n")
-    assert text.count("\n") == 1
-    data = json.loads(text)
-    assert isinstance(data, dict)
-    assert data["status"] in ("ok", "infeasible", "error")
-    return code, data
 
 
 @pytest.mark.parametrize("words", COMMANDS)
@@ -254,27 +224,6 @@ def test_our_own_bug_is_called_one(
     assert "Traceback" not in error
     assert asking("devices", "list", "--debug")[0] == 1
     assert "Traceback" in capsys.readouterr().err
-
-
-def test_the_devices_are_listed_with_what_runs_on_them(asking: Asking) -> None:
-    code, data = answered(asking("devices", "list", "--json"))
-    assert code == 0
-    assert [row["name"] for row in data["devices"]] == list(profile_names())
-    assert all(row["runtimes"] for row in data["devices"])
-    code, text = asking("devices", "list")
-    assert code == 0
-    assert "host" in text
-
-
-@pytest.mark.parametrize("name", profile_names())
-def test_a_device_is_shown_with_the_source_of_every_number(name: str, asking: Asking) -> None:
-    code, data = answered(asking("devices", "show", name, "--json"))
-    assert (code, data["device"]["name"]) == (0, name)
-    assert data["device"]["ram_bytes"]["source"]
-    code, text = asking("devices", "show", name)
-    assert code == 0
-    for word in (name, "ram_bytes", "mac_per_s", data["device"]["ram_bytes"]["kind"]):
-        assert word in text
 
 
 def test_the_doctor_says_what_is_here_and_how_to_get_the_rest(
