@@ -1,10 +1,11 @@
 """Compare predicted file sizes and memory with emitted files, and print what the models rest on.
 
-    python benchmarks/footprint.py [size] [arena] [resident]
+    python benchmarks/footprint.py [size] [arena] [planned] [resident]
 
 ``size``: every network for every target and scheme; prints the container constants of
-``edgesdk/cost/size.py`` by least squares and the worst error on a network left out.
+``edgesdk/cost/size.py`` by least squares and the errors on networks left out.
 ``arena``: predicted against what TensorFlow Lite Micro reports on this machine (x86-64 build).
+``planned``: predicted against what ``.pte`` files tell ExecuTorch to allocate.
 ``resident``: predicted against the growth of a process's anonymous memory on this machine, once a
 model is loaded and has run on XNNPACK. Takes some minutes in all.
 """
@@ -22,32 +23,47 @@ from pathlib import Path
 import numpy as np
 import torch
 from footprint_networks import large_networks, small_networks
+from mlperf_tiny import FILES as MLPERF_TINY
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 from torch import nn
 
 from edgesdk.artifact import size_bytes
 from edgesdk.compressed import CompressedModel
+from edgesdk.cost.container import container_counts
+from edgesdk.cost.executorch_memory import planned_bytes
+from edgesdk.cost.fusion import fuse
 from edgesdk.cost.memory import predict_memory
-from edgesdk.cost.size import container_features, predict_size, stored_bytes
+from edgesdk.cost.size import predict_size
 from edgesdk.device import Runtime
 from edgesdk.device_files import load_device
 from edgesdk.document import from_builtins, to_json
 from edgesdk.errors import EdgeSDKError
+from edgesdk.graph import OpGraph
+from edgesdk.model_file import read_graph, scheme_of
 from edgesdk.scheme import Scheme
 from edgesdk.target import Emission, Session, find_target
 from edgesdk.task import InputSpec, OutputSpec
 from edgesdk.trace import trace
+from edgesdk_executorch.program import read_program
+from edgesdk_tflite.quiet import captured_output
 
-SIZE_CASES: tuple[tuple[str, str, Scheme], ...] = (
-    ("host", "executorch", "fp32"),
-    ("host", "executorch", "int8"),
-    ("host", "tflite", "fp32"),
-    ("samsung_galaxy_s24", "tflite", "fp16"),
-    ("nucleo_h7a3zi_q", "tflite", "int8"),
-    ("iphone_15_pro", "coreml", "fp16"),
-    ("iphone_15_pro", "coreml", "int8"),
+SIZE_CASES: tuple[tuple[tuple[str, str, Scheme], ...], ...] = (
+    (("host", "executorch", "fp32"),),
+    (("host", "executorch", "int8"),),
+    (
+        ("nucleo_h7a3zi_q", "tflite", "int8"),
+        ("host", "tflite", "int8"),
+        ("nucleo_h7a3zi_q", "tflite", "fp32"),
+        ("samsung_galaxy_s24", "tflite", "fp16"),
+    ),
+    (("iphone_15_pro", "coreml", "fp16"),),
+    (("iphone_15_pro", "coreml", "int8"),),
 )
+"""What shares the bytes of a container, by device, target and scheme."""
+
+NEAR_BYTES = 2000.0
+NEAR_SHARE = 0.03
 Network = tuple[nn.Module, tuple[int, ...]]
 Floats = NDArray[np.float64]
 
@@ -82,37 +98,57 @@ def emitted(
 
 
 def compare_sizes() -> None:
-    """Print, per target and scheme, the container's constants and errors on networks left out."""
-    for device, target, scheme in SIZE_CASES:
-        runtime = load_device(device).runtime_for(target)
-        print(f"\n{target} {scheme}")
-        names, rows, weights, real, predicted = [], [], [], [], []
-        for name, (module, shape), folder, emission in emitted(small_networks(), runtime, scheme):
-            graph = trace(module, (torch.zeros(shape),), name=name)
-            names.append(name)
-            rows.append(container_features(graph))
-            weights.append(stored_bytes(graph, scheme))
-            real.append(size_bytes(folder, emission.files))
-            predicted.append(predict_size(graph, target, scheme).value)
+    """Print, per target and scheme, the container's bytes and errors on networks left out."""
+    for cases in SIZE_CASES:
+        names, rows, known, real, predicted = [], [], [], [], []
+        keys: list[str] = []
+        for device, target, scheme in cases:
+            runtime = load_device(device).runtime_for(target)
+            print(f"\n{target} {scheme}, {device}")
+            for name, (module, shape), folder, emission in emitted(
+                small_networks(), runtime, scheme
+            ):
+                graph = trace(module, (torch.zeros(shape),), name=name)
+                integer_io = runtime.integer_io
+                counted = container_counts(graph, target, scheme, integer_io=integer_io)
+                assert counted is not None
+                keys = list(counted[1])
+                names.append(name)
+                rows.append(list(counted[1].values()))
+                known.append(counted[0])
+                real.append(size_bytes(folder, emission.files))
+                figure = predict_size(graph, target, scheme, integer_io=integer_io)
+                predicted.append(figure.value)
         features, total = np.array(rows, dtype=np.float64), np.array(real, dtype=np.float64)
-        stored = np.array(weights)
-        constants = _container(features, stored, total)
-        held_out = [
-            features[i] @ _container(*(np.delete(a, i, 0) for a in (features, stored, total)))
-            + stored[i]
-            for i in range(len(total))
+        rest = total - np.array(known)
+        constants = _container(features, rest, total)
+        print("  bytes:", dict(zip(keys, constants.round(1).tolist(), strict=True)))
+        kept = [[k for k, other in enumerate(names) if other != name] for name in names]
+        unseen = [
+            features[i] @ _container(features[k], rest[k], total[k]) + known[i]
+            for i, k in enumerate(kept)
         ]
-        print("  per channel, weighted, other kernel, file:", np.round(constants, 1).tolist())
-        for name, guess, unseen, size in zip(names, predicted, held_out, real, strict=True):
+        for name, guess, other, size in zip(names, predicted, unseen, real, strict=True):
             print(
-                f"  {name:20} {size:9} B  predicted {guess / size:.3f}  unseen {unseen / size:.3f}"
+                f"  {name:20} {size:9} B  predicted {guess - size:+7.0f} B ({guess / size:.3f})"
+                f"  unseen {other - size:+7.0f} B{'' if _near(other, size) else '  beyond'}"
             )
-        print(f"  factor that holds nine in ten unseen: {_factor(np.array(held_out) / total):.3f}")
+        held = sum(_near(guess, size) for guess, size in zip(unseen, real, strict=True))
+        print(f"  {held} of {len(real)} left out within 3 % or 2 KB", end="")
+        print(f"; factor that holds nine in ten: {_factor(np.array(unseen) / total):.3f}")
 
 
-def _container(features: Floats, stored: Floats, total: Floats) -> Floats:
-    """Return non-negative constants that explain what a file holds beside its weights."""
-    constants: Floats = nnls(features / total[:, None], (total - stored) / total)[0]
+def _near(guess: float, size: float) -> bool:
+    return abs(guess - size) <= max(NEAR_BYTES, NEAR_SHARE * size)
+
+
+def _container(features: Floats, rest: Floats, total: Floats) -> Floats:
+    """Return non-negative bytes of what a file holds beside what is known of it.
+
+    Errors weigh by what is tolerated: 3 % of a large file, 2 KB of a small one.
+    """
+    weight = 1 / np.maximum(NEAR_BYTES, NEAR_SHARE * total)
+    constants: Floats = nnls(features * weight[:, None], rest * weight)[0]
     return constants
 
 
@@ -122,23 +158,60 @@ def _factor(ratios: Floats) -> float:
 
 
 def compare_arenas() -> None:
-    """Print predicted and reported arenas of TensorFlow Lite Micro."""
+    """Print predicted and reported arenas of TensorFlow Lite Micro, from file and from model."""
     runtime = load_device("nucleo_h7a3zi_q").runtime_for("tflite")
     ratios = []
+    print("\nTensorFlow Lite Micro arena, files of MLPerf Tiny")
+    for path in sorted(MLPERF_TINY.glob("*.tflite")):
+        graph = read_graph(path)
+        ratios += _compare_arena(path, {"file": graph}, runtime, scheme_of(graph))
     for scheme in runtime.precisions:
         print(f"\nTensorFlow Lite Micro arena, {scheme}")
         for name, (module, shape), folder, emission in emitted(small_networks(), runtime, scheme):
-            try:
-                session = find_target("tflite").open(folder, emission, "tflite-micro", 1)
-            except EdgeSDKError as problem:
-                print(f"  {name}: does not run: {problem.found}")
-                continue
-            arena = session.memory_bytes()
-            assert arena is not None
+            path = folder / emission.files[0]
+            before = trace(module, (torch.zeros(shape),), name=name)
+            graphs = {"before emitting": before, "file": read_graph(path)}
+            ratios += _compare_arena(path, graphs, runtime, scheme, name)
+    if ratios:
+        found = np.array(ratios)
+        print(f"  {len(found)} predictions, the worst off by {_share(found.max(), found.min())}")
+
+
+def _share(most: float, least: float) -> str:
+    return f"{100 * max(most - 1, 1 - least):.2f} %"
+
+
+def _compare_arena(
+    path: Path, graphs: dict[str, OpGraph], runtime: Runtime, scheme: Scheme, name: str = ""
+) -> list[float]:
+    """Print one file's arena; return predicted over reported, nothing where it does not run."""
+    from tflite_micro.python.tflite_micro import runtime as micro
+
+    try:
+        with captured_output() as output:
+            micro.Interpreter.from_file(str(path), arena_size=1 << 26).print_allocations()
+    except RuntimeError:
+        print(f"  {name or path.stem}: does not run")
+        return []
+    arena = int(output.text.split("Arena allocation total ")[1].split()[0])
+    ratios = {
+        what: predict_memory(graph, runtime, scheme).value / arena for what, graph in graphs.items()
+    }
+    shown = ", ".join(f"{what} {ratio:.4f}" for what, ratio in ratios.items())
+    print(f"  {name or path.stem:28} {arena:9} B  predicted: {shown}")
+    return list(ratios.values())
+
+
+def compare_planned() -> None:
+    """Print the bytes that emitted ``.pte`` files plan, and what is predicted of them."""
+    runtime = load_device("host").runtime_for("executorch")
+    for scheme in runtime.precisions:
+        print(f"\nExecuTorch planned buffers, {scheme}")
+        for name, (module, shape), folder, emission in emitted(small_networks(), runtime, scheme):
+            planned = read_program(folder, emission.files[0]).planned_bytes
             graph = trace(module, (torch.zeros(shape),), name=name)
-            ratios.append(predict_memory(graph, runtime, scheme).value / arena)
-            print(f"  {name:20} {arena:9} B  predicted {ratios[-1]:.3f}")
-    print(f"  factor that holds nine in ten of {len(ratios)}: {_factor(np.array(ratios)):.3f}")
+            ratio = planned_bytes(fuse(graph), graph) / planned
+            print(f"  {name:20} {planned:9} B  predicted {ratio:.3f}")
 
 
 def compare_resident() -> None:
@@ -186,7 +259,7 @@ def _worker(name: str, folder: Path, warm: Path) -> None:
     def load_and_run(place: Path) -> Session:
         data = json.loads((place / "emission.json").read_text(encoding="utf-8"))
         emission = from_builtins(Emission, data, what="emission.json")
-        session = find_target(name).open(place, emission, host_runtime, 1)
+        session = find_target(name).open(place, emission, host_runtime.name, 1)
         for _ in range(2):
             session.run([np.zeros(spec.shape, dtype=spec.dtype) for spec in emission.inputs])
         return session
@@ -211,7 +284,12 @@ def main() -> None:
     if sys.argv[1:2] == ["worker"]:
         _worker(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
         return
-    comparisons = {"size": compare_sizes, "arena": compare_arenas, "resident": compare_resident}
+    comparisons = {
+        "size": compare_sizes,
+        "arena": compare_arenas,
+        "planned": compare_planned,
+        "resident": compare_resident,
+    }
     for name in sys.argv[1:] or comparisons:
         comparisons[name]()
 

@@ -13,7 +13,7 @@ Shape = tuple[int, ...]
 def small_networks() -> dict[str, tuple[nn.Module, Shape]]:
     """Return networks whose files weigh 5 kB to 3 MB, with the shape of their input."""
     torch.manual_seed(0)
-    return {
+    networks = {
         "resnet_8x8": (ResNet([16, 32], 1, image_channels=1), (1, 1, 8, 8)),
         "resnet8": (ResNet([16, 32, 64], 1), (1, 3, 32, 32)),
         "resnet20": (ResNet([16, 32, 64], 3), (1, 3, 32, 32)),
@@ -31,18 +31,36 @@ def small_networks() -> dict[str, tuple[nn.Module, Shape]]:
         "upsampling": (upsampling(16), (1, 3, 32, 32)),
         "transformer": (Transformer(64, 2), (1, 16, 64)),
     }
+    for network, _ in networks.values():
+        train_norms(network)
+    return networks
 
 
 def large_networks() -> dict[str, tuple[nn.Module, Shape]]:
     """Return networks that need megabytes, so that a process's memory shows them."""
     torch.manual_seed(0)
-    return {
+    networks = {
         "resnet14_128": (ResNet([64, 128, 256], 2), (1, 3, 128, 128)),
         "resnet20_256": (ResNet([16, 32, 64], 3), (1, 3, 256, 256)),
         "separable_224": (separable(256, 8), (1, 3, 224, 224)),
         "perceptron_2048": (perceptron([2048, 2048, 2048, 512]), (1, 2048)),
         "pooling_64": (pooling(64), (1, 3, 32, 32)),
     }
+    for network, _ in networks.values():
+        train_norms(network)
+    return networks
+
+
+def train_norms(network: nn.Module) -> None:
+    """Give every norm values of its own, as training does.
+
+    New norms leave all biases zero, and converters store equal constants once: the file of an
+    untrained network is smaller than that of the same network after training.
+    """
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d | nn.LayerNorm):
+            nn.init.uniform_(norm.weight, 0.8, 1.2)
+            nn.init.uniform_(norm.bias, -0.2, 0.2)
 
 
 def conv_norm(

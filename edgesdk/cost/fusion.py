@@ -27,7 +27,7 @@ VIEWS = frozenset(
 # result; other activations are kernels of their own on most of them.
 CLAMPS = frozenset({"clamp", "hardtanh", "relu", "relu6"})
 _TAKES_CLAMP = WEIGHTED | {"add", "avg_pool2d", "div", "max_pool2d", "mul", "sub"}
-_INTEGER_BYTES = {"bool": 1, "uint8": 1, "int8": 1, "int16": 2, "int32": 4, "int64": 8}
+INTEGER_BYTES = {"bool": 1, "uint8": 1, "int8": 1, "int16": 2, "int32": 4, "int64": 8}
 BIAS_BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 4.0}
 
 
@@ -86,7 +86,7 @@ def activation_bytes(graph: OpGraph, names: tuple[str, ...], scheme: Scheme) -> 
     total = 0.0
     for name in names:
         tensor = graph.tensors[name]
-        total += tensor.elements * _INTEGER_BYTES.get(tensor.dtype, ACTIVATION_BYTES[scheme])
+        total += tensor.elements * INTEGER_BYTES.get(tensor.dtype, ACTIVATION_BYTES[scheme])
     return total
 
 

@@ -1,39 +1,21 @@
-"""Latency before there is a file: a roofline over kernels with the profile's coefficients."""
+"""Latency before there is a file: each kernel's arithmetic, memory and dispatch."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from edgesdk.cost.fusion import Kernel, activation_bytes, fuse, weight_bytes
+import numpy as np
+
+from edgesdk.cost.coefficients import Coefficients, kernel_seconds
+from edgesdk.cost.features import Floats, kernel_table
 from edgesdk.device import Runtime
 from edgesdk.errors import UsageError
 from edgesdk.figure import Figure, predicted
 from edgesdk.graph import OpGraph
 from edgesdk.precision_cost import PrecisionCost
 from edgesdk.scheme import Scheme
-
-# Operators that the coefficients were fitted on, or that move bytes and nothing else. All others
-# are priced by the same formula and named, since nobody has checked it on them.
-PRICED_KINDS = frozenset(
-    {
-        "abs", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "add",
-        "addmm", "and", "avg_pool1d", "avg_pool2d", "batch_norm", "bmm", "cat", "chunk",
-        "clamp", "constant_pad_nd", "conv1d", "conv2d", "conv_transpose1d",
-        "conv_transpose2d", "cos", "div", "elu", "embedding", "eq", "exp", "flip", "gather",
-        "ge", "gelu", "group_norm", "gt", "hardsigmoid", "hardswish", "hardtanh", "index",
-        "index_select", "layer_norm", "le", "leaky_relu", "linear", "log", "log_softmax",
-        "lt", "masked_fill", "matmul", "max_pool1d", "max_pool2d", "maximum", "mean",
-        "minimum", "mish", "mm", "mul", "ne", "neg", "pad", "permute", "pixel_shuffle",
-        "pow", "prelu", "relu", "relu6", "repeat", "roll", "rsqrt", "rsub",
-        "scaled_dot_product_attention", "select", "sigmoid", "silu", "sin", "slice",
-        "softmax", "softplus", "split", "split_with_sizes", "sqrt", "stack", "sub", "sum",
-        "t", "tanh", "to", "transpose", "unbind", "upsample_bilinear2d",
-        "upsample_nearest2d", "where",
-    }
-)  # fmt: skip
-# They read as many elements of their table as they write, not all of it.
-_PARTIAL_READERS = frozenset({"embedding", "gather", "index", "index_select", "select", "slice"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +37,10 @@ class LatencyPrediction:
     """The latency of one inference, and where it goes.
 
     ``total`` (ms) has as its centre the sum of ``per_op`` and ``overhead_ms``, what an inference
-    costs before its first kernel. Operators folded into a kernel or that only rename bytes have no
-    entry. ``unpriced`` names the operators that the model has no special knowledge of: they are
-    priced like the others, and the total's interval was not checked on such.
+    costs before its first kernel. Operators folded into a kernel have no entry; reshapes, and the
+    network's inputs and outputs under their own names, only where the profile says that they cost.
+    ``unpriced`` names the operators that the model does not know: each is priced as several kernels
+    of the dearest class, and the total's interval was not checked on such.
     """
 
     total: Figure
@@ -70,26 +53,69 @@ def predict_latency(graph: OpGraph, runtime: Runtime, scheme: Scheme) -> Latency
     """Return the predicted latency of one inference in milliseconds, at the graph's batch.
 
     A kernel takes ``max(MACs / mac_per_s, bytes / bytes_per_s) + op_overhead_s``, the roofline of
-    Williams et al. 2009 (doi:10.1145/1498765.1498785) with a dispatch cost; bytes are its inputs,
-    outputs and weights, each moved once. The coefficients and the factor that bounds nine
-    predictions in ten come from the profile, which says how they were obtained.
+    Williams et al. 2009 (doi:10.1145/1498765.1498785) with a dispatch cost, each class of kernels
+    with its own coefficients where the profile has them. Bytes are inputs, outputs and weights,
+    each moved once. The coefficients and the factor that bounds nine predictions in ten come from
+    the profile, which says how they were obtained.
 
     Raises ``UsageError`` for a scheme the runtime does not compute.
     """
     cost = cost_of(runtime, scheme)
-    kernels = fuse(graph)
-    latencies = tuple(_price(kernel, graph, cost, scheme) for kernel in kernels)
-    overhead_ms = 1e3 * cost.inference_overhead_s.value
+    table = kernel_table(graph, scheme)
+    found = Coefficients.of(cost)
+    seconds = kernel_seconds(table, found)
+    parts = zip(
+        *(table.ops, table.kinds, table.layers, 1e3 * seconds.total),
+        *(seconds.compute > seconds.memory, found.priced[table.classes]),
+        strict=True,
+    )
+    per_op = tuple(
+        OpLatency(
+            op=op,
+            kind=kind,
+            layer=layer,
+            latency_ms=float(latency_ms),
+            bound="compute" if computes else "memory",
+        )
+        for op, kind, layer, latency_ms, computes, priced in parts
+        if priced
+    )
+    overhead_ms = 1e3 * found.inference_s
     return LatencyPrediction(
         total=predicted(
-            sum(kernel.latency_ms for kernel in latencies) + overhead_ms,
+            sum(kernel.latency_ms for kernel in per_op) + overhead_ms,
             error_factor=cost.error_factor.value,
             source=f"roofline, {cost.mac_per_s.kind} coefficients",
         ),
-        per_op=latencies,
+        per_op=per_op,
         overhead_ms=overhead_ms,
-        unpriced=tuple(k.op.name for k in kernels if k.op.kind not in PRICED_KINDS),
+        unpriced=table.unpriced,
     )
+
+
+def latency_table(
+    graph: OpGraph,
+    runtime: Runtime,
+    schemes: Sequence[Scheme],
+    *,
+    inputs: Floats | float = 1.0,
+    outputs: Floats | float = 1.0,
+) -> Mapping[Scheme, Floats]:
+    """Return the latency in milliseconds of N variants of a graph, ``[N]`` for each scheme.
+
+    Variants differ in their channels: ``inputs`` and ``outputs`` are the shares ``[N, K]`` that
+    are left of each kernel's input and output channels, in the order of ``kernel_table``. One pass
+    over arrays prices all of them; the centre equals ``predict_latency`` of the narrowed graph, up
+    to the biases' bytes.
+
+    Raises ``UsageError`` for a scheme the runtime does not compute.
+    """
+    prices = {}
+    for scheme in schemes:
+        found = Coefficients.of(cost_of(runtime, scheme))
+        seconds = kernel_seconds(kernel_table(graph, scheme), found, inputs=inputs, outputs=outputs)
+        prices[scheme] = 1e3 * (np.atleast_2d(seconds.total).sum(axis=1) + found.inference_s)
+    return prices
 
 
 def cost_of(runtime: Runtime, scheme: Scheme) -> PrecisionCost:
@@ -100,26 +126,3 @@ def cost_of(runtime: Runtime, scheme: Scheme) -> PrecisionCost:
             expected=f"one of {', '.join(runtime.precisions)}",
         )
     return runtime.precisions[scheme]
-
-
-def traffic_bytes(kernel: Kernel, graph: OpGraph, scheme: Scheme) -> float:
-    """Return the bytes a kernel moves: what it reads, its weights and what it writes, once each."""
-    written = activation_bytes(graph, kernel.outputs, scheme)
-    if kernel.op.kind in _PARTIAL_READERS:
-        # A table among the parameters is not among the inputs, which are then all indices.
-        indices = kernel.inputs if kernel.weights or kernel.biases else kernel.inputs[1:]
-        return 2 * written + activation_bytes(graph, indices, scheme)
-    read = activation_bytes(graph, kernel.inputs, scheme)
-    return read + weight_bytes(kernel, scheme) + written
-
-
-def _price(kernel: Kernel, graph: OpGraph, cost: PrecisionCost, scheme: Scheme) -> OpLatency:
-    compute_s = kernel.op.macs / cost.mac_per_s.value
-    memory_s = traffic_bytes(kernel, graph, scheme) / cost.bytes_per_s.value
-    return OpLatency(
-        op=kernel.op.name,
-        kind=kernel.op.kind,
-        layer=kernel.op.layer,
-        latency_ms=1e3 * (max(compute_s, memory_s) + cost.op_overhead_s.value),
-        bound="compute" if compute_s > memory_s else "memory",
-    )

@@ -3,76 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from edgesdk.cost.container import Counts, container_counts
 from edgesdk.cost.fusion import fuse, weight_bytes
 from edgesdk.figure import Figure, predicted
 from edgesdk.graph import OpGraph
 from edgesdk.scheme import Scheme
 
+_TFLITE: Counts = {"file": 830.3, "tensor": 42.4, "constant": 47.4, "quantized tensor": 18.5}
 
-@dataclass(frozen=True, kw_only=True)
-class Container:
-    """Bytes a file holds beside weights and biases, and the factor that bounds the whole size.
+CONTAINER_BYTES: Mapping[tuple[str, Scheme], Counts] = {
+    ("tflite", "fp32"): _TFLITE,
+    ("tflite", "fp16"): _TFLITE,
+    ("tflite", "int8"): _TFLITE,
+    ("executorch", "fp32"): {
+        "file": 1992.0, "piece": 566.9, "convolution": 751.0, "linear": 148.4,
+        "other node": 144.7, "portable operator": 436.3,
+    },
+    ("executorch", "int8"): {
+        "file": 912.2, "piece": 1305.2, "convolution": 1344.1, "linear": 1086.9,
+        "other node": 220.5, "portable operator": 0.0, "conversion": 105.8, "channel": 3.3,
+    },
+    ("coreml", "fp16"): {
+        "file": 1037.8, "convolution": 1343.3, "linear": 967.6, "other node": 248.4,
+    },
+    ("coreml", "int8"): {
+        "file": 1488.0, "convolution": 1012.8, "linear": 179.6, "other node": 386.0,
+        "conversion": 502.4, "channel": 4.8,
+    },
+}  # fmt: skip
+"""Bytes of each thing that ``container_counts`` counts, by target and scheme: non-negative least
+squares over the files of 16 networks, 5 kB to 3 MB, that the targets in this repository emit
+(``benchmarks/footprint.py size`` prints them and the errors on networks left out). One set serves
+all schemes of ``.tflite``, whose layout is known best."""
 
-    ``per_channel`` for quantization scales, zero points and padding to the runtime's alignment;
-    ``per_weighted`` and ``per_other`` for each kernel's node, tensors and names, with weights and
-    without; ``fixed`` for the file itself.
-    """
+ERROR_SHARE: Mapping[str, float] = {"tflite": 0.03, "executorch": 0.05, "coreml": 0.08}
+"""The share by which nine in ten networks left out are missed at most, and then some."""
+LEAST_ERROR_BYTES: Mapping[str, float] = {"tflite": 500, "executorch": 2000, "coreml": 2000}
 
-    per_channel: float
-    per_weighted: float
-    per_other: float
-    fixed: float
-    error_factor: float
-
-
-_CONTAINERS: Mapping[tuple[str, Scheme], Container] = {
-    ("executorch", "fp32"): Container(
-        per_channel=0.0, per_weighted=497, per_other=275, fixed=1926, error_factor=1.06
-    ),
-    ("executorch", "int8"): Container(
-        per_channel=4.8, per_weighted=1142, per_other=537, fixed=2458, error_factor=1.15
-    ),
-    ("tflite", "fp32"): Container(
-        per_channel=0.0, per_weighted=84, per_other=212, fixed=978, error_factor=1.04
-    ),
-    ("tflite", "fp16"): Container(
-        per_channel=0.0, per_weighted=246, per_other=201, fixed=954, error_factor=1.06
-    ),
-    ("tflite", "int8"): Container(
-        per_channel=24.3, per_weighted=385, per_other=220, fixed=557, error_factor=1.06
-    ),
-    ("coreml", "fp16"): Container(
-        per_channel=3.6, per_weighted=1601, per_other=318, fixed=0, error_factor=1.1
-    ),
-    ("coreml", "int8"): Container(
-        per_channel=2.1, per_weighted=2846, per_other=1302, fixed=741, error_factor=1.08
-    ),
-}
-"""By target and scheme, from the files of 16 networks, 5 kB to 3 MB, that the targets in this
-repository emit; ``error_factor`` holds nine in ten networks left out (benchmarks/footprint.py)."""
-
-_UNKNOWN = Container(
-    per_channel=16.0, per_weighted=1000.0, per_other=1000.0, fixed=2000.0, error_factor=1.5
-)
+_UNKNOWN_ADDED_BYTES = 1000.0  # by operator and by file
+_UNKNOWN_ERROR_FACTOR = 1.5
 """For targets from elsewhere: an assumption, between the flatbuffers and Core ML's protobuf."""
 
 
-def predict_size(graph: OpGraph, target_name: str, scheme: Scheme) -> Figure:
+def predict_size(
+    graph: OpGraph, target_name: str, scheme: Scheme, *, integer_io: bool = False
+) -> Figure:
     """Return the predicted bytes of the file (or files) a target emits for the graph.
 
     Weights in the scheme's width, biases in float or (for int8) int32, batch norms folded, one
-    bias per output channel, each weight once; on top what the container adds.
+    bias per output channel, each weight once, each aligned as the format aligns it; on top what the
+    container adds. ``integer_io``: the profile's, whether int8 files take and return int8.
     """
-    container = _CONTAINERS.get((target_name, scheme), _UNKNOWN)
-    constants = (
-        container.per_channel, container.per_weighted, container.per_other, container.fixed
-    )  # fmt: skip
-    added = sum(c * f for c, f in zip(constants, container_features(graph), strict=True))
+    counted = container_counts(graph, target_name, scheme, integer_io=integer_io)
+    bytes_of = CONTAINER_BYTES.get((target_name, scheme))
+    if counted is None or bytes_of is None:
+        added = _UNKNOWN_ADDED_BYTES * (1 + len(fuse(graph)))
+        return predicted(
+            stored_bytes(graph, scheme) + added,
+            error_factor=_UNKNOWN_ERROR_FACTOR,
+            source="weights and an unknown container",
+        )
+    known, counts = counted
+    value = known + sum(bytes_of[name] * count for name, count in counts.items())
     return predicted(
-        stored_bytes(graph, scheme) + added,
-        error_factor=container.error_factor,
+        value,
+        error_factor=1 + max(ERROR_SHARE[target_name], LEAST_ERROR_BYTES[target_name] / value),
         source=f"weights and the container of {target_name}",
     )
 
@@ -81,11 +77,3 @@ def stored_bytes(graph: OpGraph, scheme: Scheme) -> float:
     """Return the bytes of the graph's weights and biases in a scheme, shared weights once."""
     by_parameters = {kernel.op.parameters: kernel for kernel in fuse(graph)}
     return sum(weight_bytes(kernel, scheme) for kernel in by_parameters.values())
-
-
-def container_features(graph: OpGraph) -> tuple[int, int, int, int]:
-    """Return what a container's size grows with: channels, weighted kernels, others, one file."""
-    kernels = fuse(graph)
-    weighted = sum(1 for kernel in kernels if kernel.channels)
-    channels = sum(kernel.channels for kernel in kernels)
-    return channels, weighted, len(kernels) - weighted, 1

@@ -6,16 +6,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from edgesdk.cost.fusion import fuse
-from edgesdk.cost.memory import Buffer, arena_bytes, plan_buffers, predict_memory
+from edgesdk.cost.memory import plan_buffers, predict_memory
 from edgesdk.errors import UsageError
 from edgesdk.graph import OpGraph
 from edgesdk.trace import trace
 
 FLASH = {"weights_in_ram": False}
-
-
-def buffer(size: float, first: int, last: int) -> Buffer:
-    return Buffer(size_bytes=size, first=first, last=last)
 
 
 def residual() -> OpGraph:
@@ -45,7 +41,7 @@ def test_a_chain_needs_two_tensors_at_a_time() -> None:
 def test_folded_and_renamed_tensors_take_nothing() -> None:
     graph = conv_chain(channels=8, size=8)
     kernels = fuse(graph)
-    buffers = plan_buffers(kernels, graph, make_runtime(**FLASH), "fp32")
+    buffers = plan_buffers(kernels, graph, "fp32")
     # image, convolution with its batch norm and ReLU, pool (which flatten renames), head
     assert sorted(item.size_bytes for item in buffers) == [32, 48, 3 * 64 * 4, 8 * 64 * 4]
 
@@ -74,10 +70,10 @@ def test_tflite_pads_strided_convolutions_apart() -> None:
         g.conv("y", "x", 1, kernel=3, stride=stride, role="output")
         return g.build()
 
-    tflite, executorch = make_runtime(**FLASH), make_runtime(target="executorch", **FLASH)
+    tflite, coreml = make_runtime(**FLASH), make_runtime(target="coreml", **FLASH)
     assert predict_memory(network(2), tflite, "int8").value == 16 * (32 * 32 + 34 * 34)
     assert predict_memory(network(1), tflite, "int8").value == 17 * 32 * 32
-    assert predict_memory(network(2), executorch, "int8").value == 16 * 32 * 32 + 16 * 16
+    assert predict_memory(network(2), coreml, "int8").value == 16 * 32 * 32 + 16 * 16
 
 
 def test_xnnpack_points_at_the_pixels_of_larger_kernels() -> None:
@@ -111,37 +107,6 @@ def test_every_way_to_write_padding(padding: str | int) -> None:
     module = nn.Conv2d(2, 3, 3, padding=padding)
     graph = trace(module, (torch.zeros(1, 2, 8, 8),), name="conv")
     assert predict_memory(graph, make_runtime(delegate="xnnpack"), "fp32").value > 0
-
-
-def test_first_fit_fills_gaps() -> None:
-    # 100 and 60 side by side; 40 is needed with neither of them and 50 with the first alone.
-    placed = [buffer(100, 0, 1), buffer(60, 1, 2), buffer(50, 0, 0), buffer(40, 3, 3)]
-    assert arena_bytes(placed) == 160
-
-
-def test_no_tensor_no_arena() -> None:
-    assert arena_bytes([]) == 0
-
-
-BUFFERS = st.lists(
-    st.builds(
-        lambda size, first, length: buffer(size, first, first + length),
-        st.integers(1, 1000),
-        st.integers(0, 20),
-        st.integers(0, 8),
-    ),
-    min_size=1,
-    max_size=25,
-)
-
-
-@given(BUFFERS)
-def test_arena_lies_between_what_is_live_and_the_sum(buffers: list[Buffer]) -> None:
-    live = max(
-        sum(item.size_bytes for item in buffers if item.first <= step <= item.last)
-        for step in range(30)
-    )
-    assert live <= arena_bytes(buffers) <= sum(item.size_bytes for item in buffers)
 
 
 @given(st.integers(1, 32), st.integers(0, 32))

@@ -1,0 +1,211 @@
+"""What the latency model looks at: a graph's kernels as arrays, computed once for a graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.cost.fusion import VIEWS, Kernel, activation_bytes, fuse, weight_bytes
+from edgesdk.cost.kernel_class import CLASS_INDEX, kernel_class, kernel_variant, taps
+from edgesdk.graph import Op, OpGraph, TensorRole
+from edgesdk.precision_cost import KernelClass, KernelVariant
+from edgesdk.scheme import Scheme
+
+Floats = NDArray[np.float64]
+
+UNKNOWN = -1
+"""The class index of an operator that the model does not know."""
+
+# Input channels that a tile takes at once: bytes of a register row of the matrix units there are.
+_TILE_CHANNELS = 64
+
+# What an unknown operator is taken for: four kernels, each of which moves all of its tensors.
+_UNKNOWN_KERNELS = 4
+
+# A step of an LSTM as NPU compilers unroll it: product, gates, cell, output.
+_KERNELS_A_STEP = 4
+
+# softmax(QK')V as kernels: the scores are written, read, written normalised and read again.
+_ATTENTION_KERNELS = 3
+_SCORE_PASSES = 4
+
+_BOUNDARY: Mapping[TensorRole, KernelClass] = {"input": "input", "output": "output"}
+
+# They read as many elements of their table as they write, not all of it.
+_PARTIAL_READERS = frozenset({"embedding", "gather", "index", "index_select", "select", "slice"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelTable:
+    """A graph's kernels ``[K]`` in execution order, then its reshapes, inputs and outputs.
+
+    ``classes`` indexes ``KERNEL_CLASSES`` (``UNKNOWN`` where there is none); bytes are what a
+    kernel reads of activations, writes, and streams of weights; ``dispatches`` counts how often
+    the runtime starts it. ``patches`` counts output pixels times kernel taps times blocks of 64
+    input channels, ``outputs`` the elements written; ``variants`` says which kernels are special in
+    their class. ``unpriced`` names the operators of no class.
+    """
+
+    ops: tuple[str, ...]
+    kinds: tuple[str, ...]
+    layers: tuple[str, ...]
+    classes: NDArray[np.int64]
+    macs: Floats
+    read_bytes: Floats
+    written_bytes: Floats
+    weight_bytes: Floats
+    dispatches: Floats
+    patches: Floats
+    outputs: Floats
+    variants: tuple[KernelVariant | None, ...]
+
+    @property
+    def unpriced(self) -> tuple[str, ...]:
+        """The operators that no class of kernels describes."""
+        return tuple(op for op, index in zip(self.ops, self.classes, strict=True) if index < 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    op: str
+    kind: str
+    layer: str
+    class_index: int
+    macs: float = 0.0
+    read: float = 0.0
+    written: float = 0.0
+    weights: float = 0.0
+    dispatches: float = 1.0
+    patches: float = 0.0
+    outputs: float = 0.0
+    variant: KernelVariant | None = None
+
+
+def kernel_table(graph: OpGraph, scheme: Scheme) -> KernelTable:
+    """Return the graph's kernels as arrays, in a scheme."""
+    rows = [_kernel_row(kernel, graph, scheme) for kernel in fuse(graph)]
+    rows += [_reshape_row(op, graph, scheme) for op in graph.ops if _moves(op, graph)]
+    rows += _boundary_rows(graph)
+    return KernelTable(
+        ops=tuple(row.op for row in rows),
+        kinds=tuple(row.kind for row in rows),
+        layers=tuple(row.layer for row in rows),
+        classes=np.array([row.class_index for row in rows], dtype=np.int64),
+        macs=np.array([row.macs for row in rows], dtype=np.float64),
+        read_bytes=np.array([row.read for row in rows], dtype=np.float64),
+        written_bytes=np.array([row.written for row in rows], dtype=np.float64),
+        weight_bytes=np.array([row.weights for row in rows], dtype=np.float64),
+        dispatches=np.array([row.dispatches for row in rows], dtype=np.float64),
+        patches=np.array([row.patches for row in rows], dtype=np.float64),
+        outputs=np.array([row.outputs for row in rows], dtype=np.float64),
+        variants=tuple(row.variant for row in rows),
+    )
+
+
+def traffic_bytes(kernel: Kernel, graph: OpGraph, scheme: Scheme) -> tuple[float, float, float]:
+    """Return the bytes a kernel reads of activations, writes, and reads of weights, once each."""
+    written = activation_bytes(graph, kernel.outputs, scheme)
+    if kernel.op.kind in _PARTIAL_READERS:
+        # A table among the parameters is not among the inputs, which are then all indices.
+        indices = kernel.inputs if kernel.weights or kernel.biases else kernel.inputs[1:]
+        return written + activation_bytes(graph, indices, scheme), written, 0.0
+    read = activation_bytes(graph, kernel.inputs, scheme)
+    return read, written, weight_bytes(kernel, scheme)
+
+
+def _kernel_row(kernel: Kernel, graph: OpGraph, scheme: Scheme) -> _Row:
+    op = kernel.op
+    read, written, weights = traffic_bytes(kernel, graph, scheme)
+    found = kernel_class(kernel, graph)
+    dispatches = 1.0
+    if found is None:
+        read, written = _UNKNOWN_KERNELS * read, _UNKNOWN_KERNELS * written
+        dispatches = _UNKNOWN_KERNELS
+    elif found == "recurrent":
+        dispatches = _KERNELS_A_STEP * _steps(op, graph)
+    elif op.kind == "scaled_dot_product_attention":
+        read += _SCORE_PASSES * _scores(op, graph) * _element_bytes(graph, op, scheme)
+        dispatches = _ATTENTION_KERNELS
+    return _Row(
+        op=op.name,
+        kind=op.kind,
+        layer=op.layer,
+        class_index=UNKNOWN if found is None else CLASS_INDEX[found],
+        macs=op.macs,
+        read=read,
+        written=written,
+        weights=weights,
+        dispatches=dispatches,
+        patches=_patches(kernel, graph),
+        outputs=graph.elements(kernel.outputs),
+        variant=kernel_variant(kernel, graph),
+    )
+
+
+def _patches(kernel: Kernel, graph: OpGraph) -> float:
+    """Return output pixels times taps times blocks of 64 input channels; 0 without weights."""
+    if not kernel.channels or not kernel.op.parameters:
+        return 0.0
+    pixels = graph.elements(kernel.outputs) / kernel.channels
+    weight = graph.tensors[kernel.op.parameters[0]].shape
+    channels = weight[1] if len(weight) > 1 else 1
+    return pixels * taps(kernel.op, graph) * math.ceil(channels / _TILE_CHANNELS)
+
+
+def _steps(op: Op, graph: OpGraph) -> int:
+    """Return the steps a recurrent operator takes one after the other."""
+    shape = graph.tensors[op.inputs[0]].shape
+    batched = len(shape) == 3 and bool(op.attributes.get("batch_first"))
+    layers = op.attributes.get("num_layers", 1)
+    directions = 2 if op.attributes.get("bidirectional") else 1
+    return shape[1 if batched else 0] * directions * (layers if isinstance(layers, int) else 1)
+
+
+def _scores(op: Op, graph: OpGraph) -> int:
+    """Return the elements of QK' for queries ``[..., N, D]`` and keys ``[..., M, D]``."""
+    queries, keys = (graph.tensors[name].shape for name in op.inputs[:2])
+    return math.prod(queries[:-1]) * keys[-2]
+
+
+def _element_bytes(graph: OpGraph, op: Op, scheme: Scheme) -> float:
+    return activation_bytes(graph, op.outputs, scheme) / max(graph.elements(op.outputs), 1)
+
+
+def _moves(op: Op, graph: OpGraph) -> bool:
+    """Return whether a view changes more than the number of dimensions."""
+    if op.kind not in VIEWS or not op.inputs or "expand" in op.kind:
+        return False
+    before, after = (graph.tensors[name].shape for name in (op.inputs[0], op.outputs[0]))
+    return [n for n in before if n > 1] != [n for n in after if n > 1]
+
+
+def _reshape_row(op: Op, graph: OpGraph, scheme: Scheme) -> _Row:
+    moved = activation_bytes(graph, op.outputs, scheme)
+    return _Row(
+        op=op.name,
+        kind=op.kind,
+        layer=op.layer,
+        class_index=CLASS_INDEX["reshape"],
+        read=moved,
+        written=moved,
+    )
+
+
+def _boundary_rows(graph: OpGraph) -> list[_Row]:
+    """Return the network's inputs and outputs, which an application holds in float32."""
+    return [
+        _Row(
+            op=tensor.name,
+            kind=tensor.role,
+            layer="",
+            class_index=CLASS_INDEX[_BOUNDARY[tensor.role]],
+            read=activation_bytes(graph, (tensor.name,), "fp32"),
+            dispatches=0.0,
+        )
+        for tensor in graph.tensors.values()
+        if tensor.role in _BOUNDARY
+    ]
