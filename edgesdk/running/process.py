@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from edgesdk import errors
 from edgesdk.document import from_builtins, to_builtins
@@ -23,50 +23,22 @@ _OPEN_TIMEOUT_S = 300.0
 _RUN_TIMEOUT_S = 1800.0
 
 
-class ArtifactProcess:
-    """An artifact loaded in a worker process; use as a context manager.
+class RuntimeProcess:
+    """A worker process, with nothing loaded yet; use as a context manager."""
 
-    Entering starts the process and loads the file. ``identity``, ``load_ms`` and
-    ``memory_bytes`` (None where the runtime does not tell) are then known. Raises
-    ``ArtifactError`` when the runtime refuses the file, crashes or does not answer.
-    """
-
-    identity: RuntimeIdentity
-    load_ms: float
-    memory_bytes: int | None
-
-    def __init__(
-        self, *, target: str, folder: Path, emission: Emission, host_runtime: str, threads: int = 1
-    ) -> None:
-        self._open_request: dict[str, Any] = {
-            "request": "open",
-            "target": target,
-            "folder": str(folder.resolve()),
-            "emission": to_builtins(emission),
-            "host_runtime": host_runtime,
-            "threads": threads,
-        }
+    def __init__(self, *, host_runtime: str, threads: int) -> None:
         self.host_runtime = host_runtime
-        self.emission = emission
-        self.folder = folder
+        self._threads = threads
 
-    def __enter__(self) -> ArtifactProcess:
+    def __enter__(self) -> Self:
         self._stderr = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "edgesdk.running.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env={**os.environ, "OMP_NUM_THREADS": str(self._open_request["threads"])},
+            env={**os.environ, "OMP_NUM_THREADS": str(self._threads)},
         )
-        try:
-            reply, _ = self._ask(self._open_request, [], _OPEN_TIMEOUT_S)
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        self.identity = from_builtins(RuntimeIdentity, reply["identity"], what="runtime identity")
-        self.load_ms = reply["load_ms"]
-        self.memory_bytes = reply["memory_bytes"]
         return self
 
     def __exit__(
@@ -81,14 +53,23 @@ class ArtifactProcess:
             if stream is not None:
                 _close_quietly(stream)
 
-    def run(self, stacked: Sequence[Array]) -> Arrays:
-        """Return outputs ``[M, B, ...]`` for ``[M, B, ...]`` in the file's types."""
-        return self._ask({"request": "run"}, stacked, _RUN_TIMEOUT_S)[1]
+    def _open(
+        self, *, target: str, folder: Path, emission: Emission, slot: int = 0
+    ) -> dict[str, Any]:
+        request = {
+            "request": "open",
+            "slot": slot,
+            "target": target,
+            "folder": str(folder.resolve()),
+            "emission": to_builtins(emission),
+            "host_runtime": self.host_runtime,
+            "threads": self._threads,
+        }
+        return self._ask(request, [], _OPEN_TIMEOUT_S)[0]
 
-    def time(self, inputs: Sequence[Array], runs: int) -> list[float]:
-        """Return the milliseconds of each of ``runs`` inferences of one batch ``[B, ...]``."""
-        reply, _ = self._ask({"request": "time", "runs": runs}, inputs, _RUN_TIMEOUT_S)
-        return list(reply["samples_ms"])
+    def _time(self, inputs: Sequence[Array], runs: int, slot: int = 0) -> list[float]:
+        request = {"request": "time", "slot": slot, "runs": runs}
+        return list(self._ask(request, inputs, _RUN_TIMEOUT_S)[0]["samples_ms"])
 
     def _ask(
         self, header: dict[str, Any], arrays: Sequence[Array], timeout_s: float
@@ -132,6 +113,69 @@ class ArtifactProcess:
         return errors.ArtifactError(
             f"the runtime {self.host_runtime!r} {how} while asked to {request} the artifact{said}"
         )
+
+
+class ArtifactProcess(RuntimeProcess):
+    """An artifact loaded in a worker process; use as a context manager.
+
+    Entering starts the process and loads the file. ``identity``, ``load_ms`` and
+    ``memory_bytes`` (None where the runtime does not tell) are then known. Raises
+    ``ArtifactError`` when the runtime refuses the file, crashes or does not answer.
+    """
+
+    identity: RuntimeIdentity
+    load_ms: float
+    memory_bytes: int | None
+
+    def __init__(
+        self, *, target: str, folder: Path, emission: Emission, host_runtime: str, threads: int = 1
+    ) -> None:
+        super().__init__(host_runtime=host_runtime, threads=threads)
+        self.target = target
+        self.emission = emission
+        self.folder = folder
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        try:
+            reply = self._open(target=self.target, folder=self.folder, emission=self.emission)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        self.identity = from_builtins(RuntimeIdentity, reply["identity"], what="runtime identity")
+        self.load_ms = reply["load_ms"]
+        self.memory_bytes = reply["memory_bytes"]
+        return self
+
+    def run(self, stacked: Sequence[Array]) -> Arrays:
+        """Return outputs ``[M, B, ...]`` for ``[M, B, ...]`` in the file's types."""
+        return self._ask({"request": "run"}, stacked, _RUN_TIMEOUT_S)[1]
+
+    def time(self, inputs: Sequence[Array], runs: int) -> list[float]:
+        """Return the milliseconds of each of ``runs`` inferences of one batch ``[B, ...]``."""
+        return self._time(inputs, runs)
+
+
+class SharedProcess(RuntimeProcess):
+    """A worker process that holds many artifacts of one target, to time them in turn.
+
+    Starting a process for each would take longer than timing it. A native crash ends them all.
+    """
+
+    def __init__(self, *, target: str, host_runtime: str, threads: int) -> None:
+        super().__init__(host_runtime=host_runtime, threads=threads)
+        self.target = target
+        self._opened = 0
+
+    def open(self, folder: Path, emission: Emission) -> int:
+        """Load another artifact and return its number; ``ArtifactError`` where it is refused."""
+        self._open(target=self.target, folder=folder, emission=emission, slot=self._opened)
+        self._opened += 1
+        return self._opened - 1
+
+    def time(self, number: int, inputs: Sequence[Array], runs: int) -> list[float]:
+        """Return the milliseconds of each of ``runs`` inferences of that artifact."""
+        return self._time(inputs, runs, slot=number)
 
 
 def _close_quietly(stream: Any) -> None:

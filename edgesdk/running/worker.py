@@ -1,4 +1,4 @@
-"""The worker process: loads one artifact on its runtime and runs it, so a crash stays here.
+"""The worker process: loads artifacts on their runtime and runs them, so a crash stays here.
 
 Started by ``edgesdk.running.process``; speaks ``edgesdk.running.wire`` over the original standard
 output, and sends whatever libraries print there to standard error instead.
@@ -26,15 +26,17 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    session: Session | None = None
+    sessions: dict[int, Session] = {}
     while True:
         try:
             header, arrays = read_message(requests)
         except EOFError:
             return
         try:
+            slot = header.get("slot", 0)
+            session = sessions.get(slot)
             if header["request"] == "open":
-                session = _open(replies, header)
+                sessions[slot] = _open(replies, header)
             elif session is None:
                 raise errors.ArtifactError("no artifact is open")
             elif header["request"] == "run":

@@ -1,0 +1,334 @@
+"""Fit all coefficients of one runtime and scheme to microbenchmarks of one machine.
+
+Published measurements are few and of whole networks, so ``edgesdk.cost.fit`` lets devices borrow
+from each other. Microbenchmarks are many and chosen: each kind of kernel has networks of its own,
+and its coefficients can be told apart.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from edgesdk.cost.coefficients import Coefficients, displaced_share
+from edgesdk.cost.features import Floats, KernelTable, kernel_table
+from edgesdk.cost.fit import Sample
+from edgesdk.cost.kernel_class import (
+    CLASS_INDEX,
+    KERNEL_CLASSES,
+    KERNEL_VARIANTS,
+    class_of_variant,
+)
+from edgesdk.errors import MeasurementError
+from edgesdk.precision_cost import KernelClass, KernelCost, KernelVariant, PrecisionCost
+from edgesdk.quantity import Quantity
+
+LEAST_NETWORKS = 8
+"""Fewer cannot tell arithmetic, memory and dispatch of the common kernels apart."""
+
+COVERAGE = 0.9
+LEAST_ERROR_FACTOR = 1.1
+"""Medians of one artifact in a quiet machine's processes lie within 1.08 of each other."""
+
+_SCATTER = 0.08
+_FREE = 2.5  # a machine may differ from the prior by as much as it likes: a factor of 12
+_KIN = 0.5  # the same kernels on other shapes: a factor of 1.6
+_STEPS = 60
+_LEAST_OVERHEAD_S = 1e-8
+
+# seconds per MAC, byte, dispatch, patch and output element
+_MAC, _BYTE, _DISPATCH, _PATCH, _OUTPUT = range(5)
+_START_PATCH_S, _START_OUTPUT_S = 1e-9, 1e-10
+_MISS, _START_MISS_S = 5, 4e-11
+_CACHES_BYTES = tuple(2.0**n for n in range(17, 26))  # 128 KiB to 32 MiB
+_PARENTS: Mapping[str, KernelClass] = {
+    "first_conv": "conv",
+    "gate_conv": "conv",
+    "linear": "conv",
+    "grouped": "conv",
+}
+_WEIGHTED = frozenset(
+    {"conv", "first_conv", "gate_conv", "linear", "depthwise", "grouped", "wide_depthwise"}
+)
+_WITH_MACS = _WEIGHTED | {"conv3d", "matmul", "recurrent", "wide_depthwise"}
+_BOUNDARY = frozenset({"input", "output"})
+
+Group = KernelClass | KernelVariant
+# Parents before those that are held to them.
+_ORDER: tuple[Group, ...] = (*KERNEL_CLASSES, *KERNEL_VARIANTS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Parameter:
+    """One number that the fit moves, as a logarithm: a coefficient of a group of kernels.
+
+    It is held to the parameter ``parent``, or to ``start`` where that is None, with ``spread``.
+    """
+
+    group: Group
+    coefficient: int
+    start: float
+    parent: int | None
+    spread: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """The kernels ``[R]`` of all samples one after the other; sample i begins at ``starts[i]``."""
+
+    groups: NDArray[np.int64]
+    weights: Floats
+    macs: Floats
+    moved: Floats
+    dispatches: Floats
+    patches: Floats
+    outputs: Floats
+    starts: NDArray[np.int64]
+
+
+def fit_machine(
+    samples: Sequence[Sample], prior: PrecisionCost, *, judged_by: Collection[str], source: str
+) -> PrecisionCost:
+    """Return the coefficients that agree with the samples, all of one runtime and scheme.
+
+    Least squares of the logarithms of predicted over measured, robust against a disturbed
+    measurement. Each class of kernels, and each variant among the samples, has coefficients of its
+    own; related ones are held to each other, the others loosely to the prior's.
+
+    ``error_factor`` and ``median_error`` come from the networks ``judged_by``, each left out of a
+    fit in turn. They should be whole small networks: a network that alone shows what one kind of
+    kernel costs cannot be predicted without itself. Raises ``MeasurementError`` for too few samples
+    and for a latency that is not a positive number.
+    """
+    _check(samples)
+    problem = _Problem(samples, prior)
+    everything = problem.choose_cache()
+    misses = []
+    for index, sample in enumerate(samples):
+        if sample.model in judged_by:
+            kept = np.arange(len(samples)) != index
+            left_out = problem.solve(kept, everything)
+            misses.append(float(problem.predict(left_out)[index] / sample.seconds))
+    return problem.cost(everything, misses, source)
+
+
+class _Problem:
+    """The least-squares problem of some samples: its parameters, and what they predict."""
+
+    def __init__(self, samples: Sequence[Sample], prior: PrecisionCost) -> None:
+        self._prior = prior
+        tables = [kernel_table(sample.graph, sample.scheme) for sample in samples]
+        names = [_groups(table) for table in tables]
+        found = {name for group in names for name in group}
+        self.groups: list[Group] = [name for name in _ORDER if name in found]
+        index = {name: position for position, name in enumerate(self.groups)}
+        self._rows = _stack(tables, [[index[name] for name in group] for group in names])
+        self._log_seconds = np.log([sample.seconds for sample in samples])
+        self._parameters = self._list_parameters()
+        self._spreads = np.array([item.spread for item in self._parameters])
+        self._fixed = self.centre()
+        self._parents = np.array([-1 if p.parent is None else p.parent for p in self._parameters])
+        self._at = np.array([(index.get(p.group, 0), p.coefficient) for p in self._parameters])
+
+    def centre(self) -> Floats:
+        """Return the parameters before any measurement."""
+        return np.array([item.start for item in self._parameters])
+
+    def choose_cache(self) -> Floats:
+        """Return the parameters that agree best with all samples, at the best size of the cache.
+
+        A size moves nothing until it crosses a network's, so it is tried and not searched.
+        """
+        everything = np.ones(len(self._log_seconds), dtype=np.bool_)
+        found = {}
+        start = self.centre()
+        for size in _CACHES_BYTES:
+            self._use_cache(size)
+            start = self.solve(everything, start)
+            found[size] = (self._objective(start, everything), start)
+        best = min(found, key=lambda size: found[size][0])
+        self._use_cache(best)
+        return found[best][1]
+
+    def _use_cache(self, cache_bytes: float) -> None:
+        weights = np.add.reduceat(self._rows.weights, self._rows.starts)
+        self._cache_bytes = cache_bytes
+        self._displaced = weights * displaced_share(weights, cache_bytes)
+
+    def solve(self, kept: NDArray[np.bool_], start: Floats) -> Floats:
+        """Return the parameters that agree best with the samples ``kept``."""
+        residuals = partial(self._residuals, kept)
+        found: Floats = least_squares(residuals, start, max_nfev=_STEPS, ftol=1e-5).x
+        return found
+
+    def _residuals(self, kept: NDArray[np.bool_], logs: Floats) -> Floats:
+        misses = (np.log(self.predict(logs)) - self._log_seconds)[kept] / _SCATTER
+        # Soft L1, on the measurements only: a prior is not forgiven for being far away.
+        robust = np.sign(misses) * np.sqrt(2 * (np.sqrt(1 + misses**2) - 1))
+        held = logs - np.where(self._parents < 0, self._fixed, logs[self._parents])
+        together: Floats = np.concatenate([robust, held / self._spreads])
+        return together
+
+    def _objective(self, logs: Floats, kept: NDArray[np.bool_]) -> float:
+        return float(np.sum(self._residuals(kept, logs) ** 2))
+
+    def predict(self, logs: Floats) -> Floats:
+        """Return the seconds of each sample, ``[S]``."""
+        rows = self._rows
+        seconds = np.exp(logs)
+        table = np.zeros((len(self.groups), 5))
+        table[self._at[2:, 0], self._at[2:, 1]] = seconds[2:]
+        own = table[rows.groups]
+        compute = own[:, _MAC] * rows.macs + own[:, _PATCH] * rows.patches
+        compute += own[:, _OUTPUT] * rows.outputs
+        busy = np.maximum(compute, own[:, _BYTE] * rows.moved)
+        each = busy + own[:, _DISPATCH] * rows.dispatches
+        total: Floats = np.add.reduceat(each, rows.starts) + seconds[0]
+        total += seconds[1] * self._displaced
+        return total
+
+    def cost(self, logs: Floats, misses: Sequence[float], source: str) -> PrecisionCost:
+        """Return the profile's entry for the parameters."""
+
+        def fitted(value: float) -> Quantity:
+            return Quantity(value=float(f"{value:.4g}"), source=source, kind="fitted")
+
+        seconds = dict(
+            zip([(p.group, p.coefficient) for p in self._parameters], np.exp(logs), strict=True)
+        )
+
+        def rate(group: Group, coefficient: int) -> Quantity | None:
+            found = seconds.get((group, coefficient))
+            return None if found is None else fitted(1 / found)
+
+        def time(group: Group, coefficient: int) -> Quantity | None:
+            found = seconds.get((group, coefficient))
+            return None if found is None else fitted(found)
+
+        kernels = {
+            group: KernelCost(
+                mac_per_s=rate(group, _MAC),
+                bytes_per_s=rate(group, _BYTE),
+                op_overhead_s=time(group, _DISPATCH),
+                patch_s=time(group, _PATCH),
+                output_s=time(group, _OUTPUT),
+            )
+            for group in self.groups
+        }
+        distances = sorted(max(miss, 1 / miss) for miss in misses)
+        # Of n + 1 exchangeable networks the next one is the largest as often as any other, so nine
+        # in ten lie below the ceil(0.9 (n + 1))-th distance (split conformal prediction).
+        rank = min(math.ceil(COVERAGE * (len(distances) + 1)), len(distances))
+        factor = distances[rank - 1] if distances else None
+        dispatch = float(np.median([s for (_, c), s in seconds.items() if c == _DISPATCH]))
+        return PrecisionCost(
+            mac_per_s=rate("conv", _MAC) or self._prior.mac_per_s,
+            bytes_per_s=rate("elementwise", _BYTE) or self._prior.bytes_per_s,
+            op_overhead_s=fitted(dispatch),
+            inference_overhead_s=fitted(float(np.exp(logs[0]))),
+            cache_bytes=fitted(self._cache_bytes),
+            cache_miss_bytes_per_s=fitted(float(np.exp(-logs[1]))),
+            error_factor=(
+                self._prior.error_factor
+                if factor is None
+                else fitted(max(factor, LEAST_ERROR_FACTOR))
+            ),
+            median_error=fitted(statistics.median(abs(m - 1) for m in misses)) if misses else None,
+            networks=len(misses) or None,
+            kernels=kernels,
+        )
+
+    def _list_parameters(self) -> list[_Parameter]:
+        """Return what the fit moves: first the cost of an inference, then each group's numbers."""
+        prior = Coefficients.of(self._prior)
+        inference = math.log(max(prior.inference_s, _LEAST_OVERHEAD_S))
+        # The two that belong to no group come first.
+        listed = [
+            _Parameter(group="input", coefficient=which, start=start, parent=None, spread=_FREE)
+            for which, start in ((_DISPATCH, inference), (_MISS, math.log(_START_MISS_S)))
+        ]
+        position: dict[tuple[Group, int], int] = {}
+        for group in self.groups:
+            shared = CLASS_INDEX[_class_of(group)]
+            starts = {
+                _MAC: prior.mac_s[shared] if group in _WITH_MACS else None,
+                _BYTE: prior.byte_s[shared],
+                _DISPATCH: None if group in _BOUNDARY else prior.dispatch_s[shared],
+                _PATCH: _START_PATCH_S if group in _WEIGHTED else None,
+                _OUTPUT: _START_OUTPUT_S if group in _WEIGHTED else None,
+            }
+            for coefficient, start in starts.items():
+                if start is None:
+                    continue
+                parent = position.get((_parent(group), coefficient))
+                position[group, coefficient] = len(listed)
+                listed.append(
+                    _Parameter(
+                        group=group,
+                        coefficient=coefficient,
+                        start=math.log(max(float(start), _LEAST_OVERHEAD_S))
+                        if coefficient == _DISPATCH
+                        else math.log(float(start)),
+                        parent=parent,
+                        spread=_FREE if parent is None else _KIN,
+                    )
+                )
+        return listed
+
+
+def _check(samples: Sequence[Sample]) -> None:
+    models = {sample.model for sample in samples}
+    if len(models) < LEAST_NETWORKS:
+        raise MeasurementError(
+            f"measurements of {len(models)} network(s) are too few to fit a machine's coefficients",
+            expected=f"{LEAST_NETWORKS} or more",
+        )
+    for sample in samples:
+        if not math.isfinite(sample.seconds) or sample.seconds <= 0:
+            raise MeasurementError(
+                f"a latency of {sample.seconds} s cannot be ({sample.model})",
+                expected="a positive number of seconds",
+            )
+
+
+def _groups(table: KernelTable) -> list[Group]:
+    """Return the group of each kernel: its variant, or its class."""
+    return [
+        variant or (KERNEL_CLASSES[index] if index >= 0 else "movement")
+        for variant, index in zip(table.variants, table.classes, strict=True)
+    ]
+
+
+def _stack(tables: Sequence[KernelTable], groups: Sequence[Sequence[int]]) -> _Rows:
+    def column(values: Sequence[Floats]) -> Floats:
+        joined: Floats = np.concatenate(values)
+        return joined
+
+    return _Rows(
+        groups=np.concatenate([np.array(group, dtype=np.int64) for group in groups]),
+        weights=column([t.weight_bytes for t in tables]),
+        macs=column([t.macs for t in tables]),
+        moved=column([t.read_bytes + t.written_bytes + t.weight_bytes for t in tables]),
+        dispatches=column([t.dispatches for t in tables]),
+        patches=column([t.patches for t in tables]),
+        outputs=column([t.outputs for t in tables]),
+        starts=np.cumsum([0, *(len(t.ops) for t in tables[:-1])]),
+    )
+
+
+def _class_of(group: Group) -> KernelClass:
+    return group if group in CLASS_INDEX else class_of_variant(group)  # type: ignore[arg-type]
+
+
+def _parent(group: Group) -> Group:
+    """Return the group whose coefficients this one's are held to; itself where there is none."""
+    if group in _PARENTS:
+        return _PARENTS[group]
+    return group if group in CLASS_INDEX else _class_of(group)

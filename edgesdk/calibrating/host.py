@@ -1,0 +1,215 @@
+"""Calibrate this machine: a profile whose coefficients rest on microbenchmarks run here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from edgesdk.cache import Cache, key_of
+from edgesdk.calibrating.emitting import EmittedNetwork, Job, Refused, emit_all
+from edgesdk.calibrating.fitting import fit_machine
+from edgesdk.calibrating.measuring import ROUNDS, Contender, Rounds, time_rounds
+from edgesdk.calibrating.microbenchmark import Microbenchmark
+from edgesdk.cost.fit import Sample
+from edgesdk.device import DeviceProfile, Runtime
+from edgesdk.device_document import read_profile
+from edgesdk.device_files import profile_folders
+from edgesdk.errors import TargetUnavailable, UsageError
+from edgesdk.precision_cost import PrecisionCost
+from edgesdk.progress import Progress
+from edgesdk.scheme import Scheme
+from edgesdk.target import find_target
+
+HOST = "host"
+_STATE = "rounds.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostCalibration:
+    """A machine's profile and how it came about.
+
+    ``skipped`` says what was left out and why: targets whose toolchain is missing, networks that a
+    target cannot emit or a runtime cannot load. ``spread`` is how far a typical round lay above the
+    least disturbed one: 1.02 on a quiet machine, and a reason to repeat above 1.2.
+    """
+
+    profile: DeviceProfile
+    skipped: Mapping[str, str]
+    networks: int
+    spread: float
+
+
+def all_threads() -> tuple[int, ...]:
+    """Return the thread counts to calibrate unless asked otherwise: one, and all there are."""
+    return tuple(sorted({1, len(os.sched_getaffinity(0))}))
+
+
+def calibrate_host(
+    benchmarks: Sequence[Microbenchmark],
+    *,
+    threads: Sequence[int],
+    cache: Cache,
+    progress: Progress,
+    rounds: int = ROUNDS,
+) -> HostCalibration:
+    """Return this machine's profile, from the benchmarks emitted, timed and fitted.
+
+    The runtimes of the first thread count come first, so they are what planning takes. A runtime
+    whose toolchain is missing keeps its estimates. An interrupted calibration goes on where it was:
+    files stay in the cache, and finished rounds in its scratch folder until the end.
+
+    Raises ``TargetUnavailable`` where no toolchain is here, and ``UsageError`` for thread counts
+    that cannot be.
+    """
+    _check_threads(threads)
+    base = packaged_host()
+    skipped = _missing_toolchains(base)
+    runtimes = [runtime for runtime in base.runtime if runtime.target not in skipped]
+    if not runtimes:
+        raise TargetUnavailable(
+            "no toolchain is here to calibrate with", next_step="; ".join(skipped.values())
+        )
+    emitted = _emit(benchmarks, runtimes, cache, progress, skipped)
+    contenders = _contenders(benchmarks, emitted, runtimes, threads)
+    key = key_of("calibrate", *sorted(item.key for item in contenders), rounds)
+    state = cache.scratch("calibrate", key) / _STATE
+    timed, refused = time_rounds(contenders, state, progress, rounds=rounds)
+    skipped |= {key: reason for key, reason in refused.items() if key.endswith("|1")}
+    progress.step("Fitting the coefficients")
+    judged_by = {item.name for item in benchmarks if item.is_whole}
+    seconds = timed.seconds()
+    measured = [
+        _fitted(runtime, count, contenders, seconds, judged_by, source=_source(timed, count))
+        for count in threads
+        for runtime in runtimes
+    ]
+    kept = [runtime for runtime in base.runtime if runtime.target in skipped]
+    cache.drop_scratch("calibrate", key)
+    return HostCalibration(
+        profile=replace(
+            base,
+            title="This machine, calibrated",
+            calibrated_from=HOST,
+            runtime=(*measured, *kept),
+            notes=("written by 'edgesdk devices calibrate host'; run it again after an upgrade",),
+        ),
+        skipped=skipped,
+        networks=len(benchmarks),
+        spread=timed.spread(),
+    )
+
+
+def packaged_host() -> DeviceProfile:
+    """Return the profile of ``host`` that edgesdk brings, whatever was calibrated before."""
+    return read_profile(profile_folders()[0] / f"{HOST}.toml")
+
+
+def _check_threads(threads: Sequence[int]) -> None:
+    available = len(os.sched_getaffinity(0))
+    if not threads or len(set(threads)) != len(threads):
+        raise UsageError("thread counts are named once each", next_step="--threads 1 --threads 2")
+    for count in threads:
+        if not 1 <= count <= available:
+            raise UsageError(
+                f"{count} threads cannot be calibrated here",
+                expected=f"between 1 and the {available} cores this process may use",
+            )
+
+
+def _missing_toolchains(base: DeviceProfile) -> dict[str, str]:
+    found = {}
+    for name in base.targets:
+        toolchain = find_target(name).toolchain()
+        if not toolchain.is_complete:
+            found[name] = f"its toolchain is missing: {toolchain.install}"
+    return found
+
+
+def _emit(
+    benchmarks: Sequence[Microbenchmark],
+    runtimes: Sequence[Runtime],
+    cache: Cache,
+    progress: Progress,
+    skipped: dict[str, str],
+) -> dict[tuple[str, str, Scheme], EmittedNetwork]:
+    jobs = [
+        Job(benchmark=item.name, runtime=runtime, scheme=scheme)
+        for item in benchmarks
+        for runtime in runtimes
+        for scheme in runtime.precisions
+    ]
+    progress.step("Emitting the microbenchmarks")
+    emitted: dict[tuple[str, str, Scheme], EmittedNetwork] = {}
+    for done, (job, result) in enumerate(emit_all(jobs, cache)):
+        progress.advance(done + 1, len(jobs), job.benchmark)
+        if isinstance(result, Refused):
+            skipped[f"{job.benchmark}|{job.runtime.target}|{job.scheme}"] = result.reason
+        else:
+            emitted[job.benchmark, job.runtime.target, job.scheme] = result
+    return emitted
+
+
+def _contenders(
+    benchmarks: Sequence[Microbenchmark],
+    emitted: Mapping[tuple[str, str, Scheme], EmittedNetwork],
+    runtimes: Sequence[Runtime],
+    threads: Sequence[int],
+) -> list[Contender]:
+    inputs = {item.name: item.example_inputs() for item in benchmarks}
+    hosts = {}
+    for runtime in runtimes:
+        host = find_target(runtime.target).host_runtime(runtime)
+        if host is not None:
+            hosts[runtime.target] = host.name
+    return [
+        Contender(
+            key=_key(name, target, scheme, count),
+            network=emitted[name, target, scheme],
+            inputs=inputs[name],
+            target=target,
+            host_runtime=hosts[target],
+            threads=count,
+        )
+        # Sorted, since the order in which converters finish must not decide what a key holds.
+        for name, target, scheme in sorted(emitted)
+        for count in threads
+        if target in hosts
+    ]
+
+
+def _key(name: str, target: str, scheme: Scheme, threads: int) -> str:
+    return f"{name}|{target}|{scheme}|{threads}"
+
+
+def _source(timed: Rounds, threads: int) -> str:
+    plural = "s" if threads > 1 else ""
+    count = len(timed.quarters_ms)
+    return f"microbenchmarks on this machine, {threads} thread{plural}, best of {count} rounds"
+
+
+def _fitted(
+    runtime: Runtime,
+    threads: int,
+    contenders: Sequence[Contender],
+    seconds: Mapping[str, float],
+    judged_by: set[str],
+    *,
+    source: str,
+) -> Runtime:
+    """Return the runtime on that many threads with every scheme fitted."""
+    precisions: dict[Scheme, PrecisionCost] = {}
+    for scheme, prior in runtime.precisions.items():
+        samples = [
+            Sample(
+                model=item.network.name,
+                graph=item.network.graph,
+                scheme=scheme,
+                seconds=seconds[item.key],
+            )
+            for item in contenders
+            if (item.target, item.network.scheme, item.threads) == (runtime.target, scheme, threads)
+            and item.key in seconds
+        ]
+        precisions[scheme] = fit_machine(samples, prior, judged_by=judged_by, source=source)
+    return replace(runtime, threads=threads, precisions=precisions)

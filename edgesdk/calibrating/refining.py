@@ -1,0 +1,122 @@
+"""Refine a device's profile with latencies that were measured on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgesdk.artifact import Manifest, inside, read_manifest, sha256_of
+from edgesdk.cost.calibration import calibrate
+from edgesdk.cost.latency import predict_latency
+from edgesdk.device import DeviceProfile
+from edgesdk.document import read_json
+from edgesdk.errors import MeasurementError
+from edgesdk.measurement import Measurement
+from edgesdk.model_file import read_graph
+from edgesdk.scheme import Scheme
+
+LEAST_MEASUREMENTS = 3
+"""Artifacts of one target and scheme: with fewer, a scale and a floor cannot be told apart and
+nothing shows whether they agree."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """An artifact and what was measured of it on the device."""
+
+    folder: Path
+    manifest: Manifest
+    measurement: Measurement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refinement:
+    """The refined profile, the pairs behind it, and which coefficients were kept and why.
+
+    ``pairs`` holds predicted (by the old profile) and measured milliseconds, by target and scheme.
+    """
+
+    profile: DeviceProfile
+    pairs: Mapping[tuple[str, Scheme], tuple[tuple[float, float], ...]]
+    kept: Mapping[tuple[str, Scheme], str]
+
+
+def read_measured(paths: Sequence[Path]) -> tuple[Measured, ...]:
+    """Return the measured artifacts among paths of artifact folders and measurement files.
+
+    A folder brings the measurement in its manifest, or one in a file that names the hash of its
+    model. Raises ``MeasurementError`` for a folder without measurement and a measurement without
+    folder, ``ArtifactError`` for a damaged folder.
+    """
+    manifests = {path: read_manifest(path) for path in paths if path.is_dir()}
+    files = [
+        (path, read_json(Measurement, path, error=MeasurementError))
+        for path in paths
+        if not path.is_dir()
+    ]
+    hashes = {sha256_of(inside(path, m.files[0])): path for path, m in manifests.items()}
+    measured: dict[Path, Measurement] = {}
+    for path, measurement in files:
+        if measurement.artifact_sha256 not in hashes:
+            raise MeasurementError(
+                f"{path} is about an artifact with SHA-256 {measurement.artifact_sha256[:12]}..., "
+                "which is in none of the folders given",
+                next_step="name that artifact's folder with --from too",
+            )
+        measured[hashes[measurement.artifact_sha256]] = measurement
+    found = []
+    for digest, path in hashes.items():
+        manifest = manifests[path]
+        measurement_here = measured.get(path, manifest.measurement)
+        if measurement_here is None:
+            raise MeasurementError(
+                f"{path} was not measured",
+                expected="a measurement in its manifest, or a measurement file beside it",
+                next_step="name the measurement's JSON file with --from too",
+            )
+        if measurement_here.artifact_sha256 != digest:
+            raise MeasurementError(f"the measurement in {path} is about another file")
+        found.append(Measured(folder=path, manifest=manifest, measurement=measurement_here))
+    return tuple(found)
+
+
+def refine(device: DeviceProfile, measured: Sequence[Measured]) -> Refinement:
+    """Return the profile corrected by measurements of three or more artifacts a scheme.
+
+    Raises ``MeasurementError`` for a measurement of another device, runtime or thread count, and
+    ``UsageError`` for an artifact whose file cannot be read back as a graph.
+    """
+    pairs: dict[tuple[str, Scheme], tuple[tuple[float, float], ...]] = {}
+    for item in measured:
+        pair = (_predicted_ms(device, item), item.measurement.p50_ms)
+        key = (item.manifest.target, item.manifest.scheme)
+        pairs[key] = (*pairs.get(key, ()), pair)
+    kept = {
+        key: f"{len(found)} measurement(s), {LEAST_MEASUREMENTS} are needed"
+        for key, found in pairs.items()
+        if len(found) < LEAST_MEASUREMENTS
+    }
+    refined = device
+    for (target, scheme), found in pairs.items():
+        if (target, scheme) not in kept:
+            refined = calibrate(refined, target, scheme, found)
+    return Refinement(profile=replace(refined, calibrated_from=device.name), pairs=pairs, kept=kept)
+
+
+def _predicted_ms(device: DeviceProfile, item: Measured) -> float:
+    manifest, measurement = item.manifest, item.measurement
+    if measurement.device != device.name:
+        raise MeasurementError(
+            f"{item.folder} was measured on {measurement.device!r}",
+            expected=f"measurements of {device.name!r}",
+        )
+    runtime = device.runtime_for(manifest.target)
+    ran = (measurement.identity.runtime, measurement.identity.threads)
+    if ran != (runtime.runtime, runtime.threads):
+        raise MeasurementError(
+            f"{item.folder} was measured with {ran[0]} on {ran[1]} thread(s)",
+            expected=f"{runtime.runtime} on {runtime.threads} thread(s), as the profile has it",
+        )
+    graph = read_graph(inside(item.folder, manifest.files[0]))
+    return predict_latency(graph, runtime, manifest.scheme).total.value
