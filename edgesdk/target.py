@@ -21,6 +21,8 @@ from edgesdk.artifact import Check, OpCount, TensorSpec
 from edgesdk.compressed import CompressedModel
 from edgesdk.device import Runtime
 from edgesdk.errors import TargetUnavailable, UsageError, unknown_name
+from edgesdk.graph import OpGraph
+from edgesdk.host_runtime import HostRuntime
 from edgesdk.measurement import RuntimeIdentity
 from edgesdk.scheme import Scheme
 from edgesdk.task import Tensors
@@ -139,8 +141,8 @@ class Target(Protocol):
         """Re-open the file and return what reading it proves or disproves: that the precision
         is the one asked for, that weights decode to the model's, that inputs are as stated."""
 
-    def host_runtime(self, runtime: Runtime) -> str | None:
-        """Return the name of the runtime that runs the file here, None where nothing can."""
+    def host_runtime(self, runtime: Runtime) -> HostRuntime | None:
+        """Return what runs the file here, None where nothing can."""
 
     def open(self, folder: Path, emission: Emission, host_runtime: str, threads: int) -> Session:
         """Load the file; called only in the worker process, where a native crash is contained."""
@@ -150,6 +152,17 @@ class Target(Protocol):
 
         It is what a prediction of accuracy rests on where the file itself cannot run here.
         """
+
+
+@runtime_checkable
+class GraphReader(Protocol):
+    """What a target may do besides: read files of its format, whoever wrote them."""
+
+    suffix: str
+
+    def read_graph(self, path: Path) -> OpGraph:
+        """Return what the file computes; ``ArtifactError`` where it is damaged,
+        ``UnsupportedModel`` where an ``OpGraph`` cannot hold it."""
 
 
 @cache

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,6 +13,11 @@ from rich.table import Table
 from edgesdk.cli.app import app, command, progress
 from edgesdk.cli.console import Answer
 from edgesdk.cli.options import TargetOption, TaskArgument
+
+if TYPE_CHECKING:
+    from edgesdk.device import Runtime
+    from edgesdk.graph import OpGraph
+    from edgesdk.scheme import Scheme
 
 
 @command(app, "inspect")
@@ -24,46 +30,66 @@ def inspect_command(
 ) -> Answer:
     """Show per layer the output shape, parameters, MACs, activation bytes and predicted time.
 
+    A .tflite file in the task's place is read as it is, in its own precision.
+
     Example: edgesdk inspect demo:digits --device samsung_galaxy_s24
     """
     from edgesdk.device_files import load_device
-    from edgesdk.task_source import check_task, load_task
-    from edgesdk.trace import trace
+    from edgesdk.model_file import is_model_file, read_graph, scheme_of
 
     profile = load_device(device) if device else None
     runtime = profile.runtime_for(target) if profile else None
-    loaded = load_task(task)
-    progress.get().step("Tracing the model")
-    check_task(loaded)
-    graph = trace(loaded.model, loaded.example_inputs, name=loaded.name)
+    if is_model_file(task):
+        graph = read_graph(Path(task))
+        scheme = scheme_of(graph)
+    else:
+        graph = _trace(task)
+        scheme = runtime.float_scheme if runtime else "fp32"
     data = {
         "status": "ok",
-        "task": loaded.name,
+        "task": graph.model,
         "device": profile.name if profile else None,
         "target": runtime.target if runtime else None,
-        "scheme": runtime.float_scheme if runtime else None,
-        **describe_graph(graph, runtime),
+        "scheme": scheme if runtime else None,
+        **describe_graph(graph, runtime, scheme),
     }
     return Answer(data=data, show=lambda console: _show(data, console))
 
 
-def describe_graph(graph: Any, runtime: Any) -> dict[str, Any]:
-    """Return the rows of ``inspect`` (one an operator) and their totals.
+def _trace(task: str) -> OpGraph:
+    from edgesdk.task_source import check_task, load_task
+    from edgesdk.trace import trace
 
-    Bytes are of float32; predicted milliseconds are of the runtime's float precision.
-    """
+    loaded = load_task(task)
+    progress.get().step("Tracing the model")
+    check_task(loaded)
+    return trace(loaded.model, loaded.example_inputs, name=loaded.name)
+
+
+def describe_graph(graph: OpGraph, runtime: Runtime | None, scheme: Scheme) -> dict[str, Any]:
+    """Return the rows of ``inspect`` (one an operator) and their totals, in that precision."""
+    from edgesdk.cost.fusion import activation_bytes
     from edgesdk.cost.latency import predict_latency
+    from edgesdk.cost.memory import predict_memory
 
     predicted_ms: dict[str, float] = defaultdict(float)
-    total: dict[str, Any] = {"predicted_ms": None, "predicted_interval_ms": None}
+    total: dict[str, Any] = {
+        "predicted_ms": None,
+        "predicted_interval_ms": None,
+        "predicted_memory_bytes": None,
+        "predicted_interval_memory_bytes": None,
+    }
     if runtime is not None:
-        prediction = predict_latency(graph, runtime, runtime.float_scheme)
+        prediction = predict_latency(graph, runtime, scheme)
         for kernel in prediction.per_op:
             predicted_ms[kernel.op] += kernel.latency_ms
         total["predicted_ms"] = prediction.total.value
         total["predicted_interval_ms"] = [prediction.total.low, prediction.total.high]
         total["overhead_ms"] = prediction.overhead_ms
         total["unpriced"] = list(prediction.unpriced)
+        memory = predict_memory(graph, runtime, scheme)
+        total["predicted_memory_bytes"] = memory.value
+        total["predicted_interval_memory_bytes"] = [memory.low, memory.high]
     layers = [
         {
             "op": op.name,
@@ -72,7 +98,7 @@ def describe_graph(graph: Any, runtime: Any) -> dict[str, Any]:
             "output_shape": list(graph.tensors[op.outputs[0]].shape),
             "parameters": graph.elements(op.parameters),
             "macs": op.macs,
-            "activation_bytes": 4 * graph.elements(op.outputs),
+            "activation_bytes": activation_bytes(graph, op.outputs, scheme),
             "predicted_ms": predicted_ms.get(op.name, 0.0) if runtime is not None else None,
         }
         for op in graph.ops
@@ -98,7 +124,7 @@ def _show(data: dict[str, Any], console: Console) -> None:
             "x".join(str(size) for size in row["output_shape"]),
             f"{row['parameters']:,}",
             f"{row['macs']:,}",
-            f"{row['activation_bytes']:,}",
+            f"{row['activation_bytes']:,.0f}",
         ]
         table.add_row(*cells, *([f"{row['predicted_ms']:.4f}"] if with_time else []))
     console.print(table)
@@ -110,4 +136,9 @@ def _show(data: dict[str, Any], console: Console) -> None:
             f"predicted {total['predicted_ms']:.3f} ms, between {low:.3f} and {high:.3f} nine "
             f"times out of ten; {total['overhead_ms']:.3f} ms of it before the first operator. "
             "0 ms: fused into another operator or only renaming bytes."
+        )
+        low, high = total["predicted_interval_memory_bytes"]
+        console.print(
+            f"predicted {total['predicted_memory_bytes']:,.0f} bytes of memory, between "
+            f"{low:,.0f} and {high:,.0f}, beside what the runtime itself takes."
         )

@@ -8,10 +8,15 @@ from edgesdk.artifact import Check, OpCount
 from edgesdk.compressed import CompressedModel
 from edgesdk.device import Runtime
 from edgesdk.errors import TargetUnavailable
+from edgesdk.host_runtime import HostRuntime
 from edgesdk.scheme import SCHEMES
 from edgesdk.target import Capability, Emission, Session, Simulation, Toolchain
 from edgesdk_coreml.deployment import refusal
 from edgesdk_coreml.toolchain import find_toolchain
+
+EVALUATOR = HostRuntime(
+    name="mil-evaluator", standing="interpreted", note="interpreted, not on the Neural Engine"
+)
 
 
 class CoreMLTarget:
@@ -50,19 +55,20 @@ class CoreMLTarget:
 
         return check_package(folder / emission.files[0], emission, model)
 
-    def host_runtime(self, runtime: Runtime) -> str | None:
-        """Return None: Core ML exists on Apple's systems alone, and no runner for it is built.
-
-        ``evaluate.load_program`` interprets a package anywhere; that is not Core ML.
-        """
-        return None
+    def host_runtime(self, runtime: Runtime) -> HostRuntime:
+        """Return the evaluator: Core ML itself exists on Apple's systems alone."""
+        return EVALUATOR
 
     def open(self, folder: Path, emission: Emission, host_runtime: str, threads: int) -> Session:
-        """Raise ``TargetUnavailable``: nothing here runs a Core ML package."""
-        raise TargetUnavailable(
-            f"nothing on this machine runs a Core ML package (asked for {host_runtime!r})",
-            next_step="run the package in an app on the Apple device",
-        )
+        """Return the package, ready to be evaluated op by op. See ``open_session``."""
+        if host_runtime != EVALUATOR.name:
+            raise TargetUnavailable(
+                f"target {self.name!r} has no host runtime {host_runtime!r}",
+                expected=EVALUATOR.name,
+            )
+        from edgesdk_coreml.session import open_session
+
+        return open_session(folder / emission.files[0], threads)
 
     def simulate(self, model: CompressedModel) -> Simulation:
         """Return a PyTorch function close to what the package computes. See ``simulate_model``."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from edgesdk.artifact import Check, OpCount
 from edgesdk.compressed import CompressedModel
 from edgesdk.device import Runtime
+from edgesdk.host_runtime import HostRuntime
 from edgesdk.target import (
     Capability,
     Emission,
@@ -54,9 +55,9 @@ class ExecuTorchTarget:
 
         return check_program(read_program(folder, emission.files[0]), emission, model)
 
-    def host_runtime(self, runtime: Runtime) -> str | None:
+    def host_runtime(self, runtime: Runtime) -> HostRuntime | None:
         """Return "executorch": XNNPACK runs on this machine's CPU as on the device's."""
-        return TARGET_NAME if runtime.delegate == DELEGATE else None
+        return HostRuntime(name=TARGET_NAME) if runtime.delegate == DELEGATE else None
 
     def open(self, folder: Path, emission: Emission, host_runtime: str, threads: int) -> Session:
         """Load the file into ExecuTorch's own runtime."""

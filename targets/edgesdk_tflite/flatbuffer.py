@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.errors import ArtifactError
+from edgesdk_tflite.extent import check_extent
 from edgesdk_tflite.packages import require_converter
 
 _IDENTIFIER = b"TFL3"
@@ -38,6 +39,8 @@ class FileTensor:
 
     ``buffer`` is what identifies a constant: tensors that share it share its bytes. ``scales`` and
     ``zero_points`` have one entry, or one a channel along ``axis``; none means not quantized.
+    ``is_dynamic``: the file leaves a size other than the batch open until it runs;
+    ``is_variable``: its values stay from one inference to the next.
     """
 
     subgraph: int
@@ -50,6 +53,8 @@ class FileTensor:
     scales: tuple[float, ...]
     zero_points: tuple[int, ...]
     axis: int
+    is_dynamic: bool = False
+    is_variable: bool = False
 
     @property
     def key(self) -> tuple[int, int]:
@@ -76,12 +81,14 @@ class FileTensor:
 class FileOperator:
     """One operator: the built-in's name ("CONV_2D") or "CUSTOM name"; tensors in file order.
 
-    An optional input that is absent is None, so that positions keep their meaning.
+    An optional input that is absent is None, so that positions keep their meaning. ``options``
+    are the plain numbers among the schema's options of the operator, under the schema's names.
     """
 
     name: str
     inputs: tuple[FileTensor | None, ...]
     outputs: tuple[FileTensor, ...]
+    options: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def activations(self) -> tuple[FileTensor, ...]:
@@ -93,9 +100,11 @@ class FileOperator:
 class ModelFile:
     """A parsed file: operators of all subgraphs in execution order, inputs and outputs by name.
 
-    ``inputs`` and ``outputs`` are those of the first signature, in its order; ``input_order`` and
+    ``inputs`` and ``outputs`` are those of the first signature, in its order; a file without
+    signatures has the main subgraph's, under their tensors' names. ``input_order`` and
     ``output_order`` are the tensor indices in the order the main subgraph lists them.
-    ``constants_outside`` counts constants that the file keeps behind the flatbuffer.
+    ``subgraphs`` counts the subgraphs, ``constants_outside`` the constants that the file keeps
+    behind the flatbuffer.
     """
 
     operators: tuple[FileOperator, ...]
@@ -104,6 +113,7 @@ class ModelFile:
     input_order: tuple[int, ...]
     output_order: tuple[int, ...]
     constants_outside: int
+    subgraphs: int = 1
 
     def input(self, name: str) -> FileTensor:
         """Return the input of that name; ``ArtifactError`` where the file has none."""
@@ -169,6 +179,8 @@ def parse_model(content: bytes, name: str = "model.tflite") -> ModelFile:
     if content[4:8] != _IDENTIFIER:
         raise ArtifactError(f"{name} is not a .tflite file: its identifier is {content[4:8]!r}")
     try:
+        require_converter()
+        check_extent(content)
         return _model_file(unpack(content), constants_outside(content))
     except _MALFORMED as problem:
         raise ArtifactError(f"{name} is a malformed .tflite file: {problem!r}") from None
@@ -226,22 +238,24 @@ def operator_name(model: Any, operator: Any) -> str:
 def _model_file(model: Any, outside: int) -> ModelFile:
     graphs = [_tensors(model, index, graph) for index, graph in enumerate(model.subgraphs)]
     operators = [
-        _operator(model, operator, graphs[index])
-        for index, graph in enumerate(model.subgraphs)
-        for operator in items(graph.operators)
+        operator
+        for graph, tensors in zip(model.subgraphs, graphs, strict=True)
+        for operator in _operators(model, graph, tensors)
     ]
-    signatures = items(model.signatureDefs)
-    if not signatures:
-        raise ValueError("the file has no signature")
-    main = model.subgraphs[signatures[0].subgraphIndex]
-    tensors = graphs[signatures[0].subgraphIndex]
+    signature = next(iter(items(model.signatureDefs)), None)
+    index = signature.subgraphIndex if signature else 0
+    main, tensors = model.subgraphs[index], graphs[index]
+    inputs, outputs = ([int(i) for i in items(order)] for order in (main.inputs, main.outputs))
+    if not (inputs and outputs):
+        raise ValueError("the file has no inputs or no outputs")
     return ModelFile(
         operators=tuple(operators),
-        inputs=_by_name(signatures[0].inputs, tensors),
-        outputs=_by_name(signatures[0].outputs, tensors),
-        input_order=tuple(int(i) for i in items(main.inputs)),
-        output_order=tuple(int(i) for i in items(main.outputs)),
+        inputs=_by_name(signature.inputs, tensors) if signature else _by_tensor(inputs, tensors),
+        outputs=_by_name(signature.outputs, tensors) if signature else _by_tensor(outputs, tensors),
+        input_order=tuple(inputs),
+        output_order=tuple(outputs),
         constants_outside=outside,
+        subgraphs=len(graphs),
     )
 
 
@@ -263,17 +277,38 @@ def _tensors(model: Any, subgraph: int, graph: Any) -> list[FileTensor]:
                 scales=tuple(float(s) for s in items(quantization and quantization.scale)),
                 zero_points=tuple(int(z) for z in items(quantization and quantization.zeroPoint)),
                 axis=int(quantization.quantizedDimension) if quantization else 0,
+                is_dynamic=any(size < 0 for size in items(tensor.shapeSignature)[1:]),
+                is_variable=bool(tensor.isVariable),
             )
         )
     return found
 
 
+def _operators(model: Any, graph: Any, tensors: list[FileTensor]) -> Iterator[FileOperator]:
+    """Yield a subgraph's operators; ``ValueError`` where one reads what none before it wrote."""
+    known = {int(index) for index in items(graph.inputs)}
+    for position, packed in enumerate(items(graph.operators)):
+        operator = _operator(model, packed, tensors)
+        for tensor in operator.inputs:
+            if tensor is None or tensor.data is not None or tensor.is_variable:
+                continue
+            if tensor.index not in known:
+                raise ValueError(f"operator {position} reads {tensor.name!r} before it exists")
+        written = {tensor.index for tensor in operator.outputs}
+        if written & known:
+            raise ValueError(f"operator {position} writes a tensor that exists already")
+        known |= written
+        yield operator
+
+
 def _operator(model: Any, operator: Any, tensors: list[FileTensor]) -> FileOperator:
+    options = vars(operator.builtinOptions) if operator.builtinOptions else {}
     return FileOperator(
         name=operator_name(model, operator),
         # The schema writes -1 for an optional input that is not there.
         inputs=tuple(tensors[i] if i >= 0 else None for i in items(operator.inputs)),
         outputs=tuple(tensors[i] for i in items(operator.outputs)),
+        options={n: value for n, value in options.items() if isinstance(value, int | float)},
     )
 
 
@@ -285,6 +320,10 @@ def _named(tensors: Mapping[str, FileTensor], name: str, kind: str) -> FileTenso
 
 def _by_name(entries: Any, tensors: list[FileTensor]) -> Mapping[str, FileTensor]:
     return {_text(entry.name): tensors[entry.tensorIndex] for entry in items(entries)}
+
+
+def _by_tensor(indices: list[int], tensors: list[FileTensor]) -> Mapping[str, FileTensor]:
+    return {tensors[index].name or f"tensor {index}": tensors[index] for index in indices}
 
 
 @cache

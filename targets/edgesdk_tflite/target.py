@@ -8,12 +8,15 @@ from edgesdk.artifact import Check, OpCount, inside
 from edgesdk.compressed import CompressedModel
 from edgesdk.device import Runtime
 from edgesdk.errors import UsageError, near_names
+from edgesdk.graph import OpGraph
+from edgesdk.host_runtime import HostRuntime
 from edgesdk.scheme import SCHEMES, Scheme
 from edgesdk.target import Capability, Emission, Session, Simulation, Toolchain
 from edgesdk_tflite import packages
 from edgesdk_tflite.checks import check_file
 from edgesdk_tflite.emission import emit_model
 from edgesdk_tflite.flatbuffer import read_model
+from edgesdk_tflite.graph import read_graph
 from edgesdk_tflite.micro import MicroSession
 from edgesdk_tflite.operators import count_operators
 from edgesdk_tflite.session import LiteRTSession
@@ -30,6 +33,7 @@ class TFLiteTarget:
     """
 
     name = packages.NAME
+    suffix = ".tflite"
 
     def toolchain(self) -> Toolchain:
         """Return which packages are here; tflite-micro is optional, microcontrollers need it."""
@@ -63,16 +67,16 @@ class TFLiteTarget:
         """Re-open the file and return what reading it proves or disproves."""
         return check_file(read_model(inside(folder, emission.files[0])), emission, model)
 
-    def host_runtime(self, runtime: Runtime) -> str:
+    def host_runtime(self, runtime: Runtime) -> HostRuntime:
         """Return "tflite-micro" for microcontrollers and "litert" for everything else.
 
         Raises ``TargetUnavailable`` where tflite-micro is needed and not installed, so that the
         lack shows before any work is done.
         """
         if runtime.runtime != MICRO:
-            return "litert"
+            return HostRuntime(name="litert")
         packages.require_micro()
-        return MICRO
+        return HostRuntime(name=MICRO)
 
     def open(self, folder: Path, emission: Emission, host_runtime: str, threads: int) -> Session:
         """Load the file in LiteRT, LiteRT's reference kernels or TensorFlow Lite Micro."""
@@ -86,6 +90,10 @@ class TFLiteTarget:
             return MicroSession(folder, emission)
         reference = host_runtime == "litert-reference"
         return LiteRTSession(folder, emission, threads, reference=reference)
+
+    def read_graph(self, path: Path) -> OpGraph:
+        """Return what a ``.tflite`` file computes, whoever converted it."""
+        return read_graph(path)
 
     def simulate(self, model: CompressedModel) -> Simulation | None:
         """Return None: the file itself runs here, so nothing needs to be simulated."""

@@ -96,10 +96,12 @@ def test_an_unknown_system_names_the_near_one() -> None:
         TARGET.capability(runtime(version="ios-17"))
 
 
-def test_nothing_here_runs_the_file(tmp_path: Path) -> None:
+def test_the_file_is_interpreted_here_and_never_called_run(tmp_path: Path) -> None:
     emission = Emission(files=(PACKAGE,), inputs=(), outputs=(), tool_versions={}, layer_of={})
-    assert TARGET.host_runtime(runtime()) is None
-    with pytest.raises(TargetUnavailable, match="Core ML"):
+    host = TARGET.host_runtime(runtime())
+    assert host.standing == "interpreted"
+    assert "not on the Neural Engine" in host.note
+    with pytest.raises(TargetUnavailable, match=host.name):
         TARGET.open(tmp_path, emission, "coreml", 1)
 
 

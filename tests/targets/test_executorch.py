@@ -17,6 +17,7 @@ from edgesdk import target
 from edgesdk.artifact import TensorSpec
 from edgesdk.compress.pt2e import quantize_static_int8
 from edgesdk.errors import TargetUnavailable, UnsupportedModel
+from edgesdk.host_runtime import HostRuntime
 from edgesdk.scheme import SCHEMES, Scheme
 from edgesdk.target import Emission, Target
 from edgesdk.task import Tensors, output_tensors
@@ -98,7 +99,7 @@ def test_every_scheme_is_offered_or_refused_with_a_reason(
 
 
 def test_only_xnnpack_runs_here() -> None:
-    assert TARGET.host_runtime(runtime()) == "executorch"
+    assert TARGET.host_runtime(runtime()) == HostRuntime(name="executorch")
     assert TARGET.host_runtime(runtime(delegate="qnn")) is None
 
 

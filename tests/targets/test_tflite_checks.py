@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -277,7 +278,10 @@ def test_shared_constants_count_once(tmp_path: Path) -> None:
 
     def run_the_first_layer_twice(model: Any) -> None:
         graph = model.subgraphs[0]
-        graph.operators.insert(0, graph.operators[0])
+        again = deepcopy(graph.operators[0])
+        again.outputs = [len(graph.tensors)]
+        graph.tensors.append(deepcopy(graph.tensors[graph.operators[0].outputs[0]]))
+        graph.operators.insert(0, again)
 
     rewritten(file, tmp_path, run_the_first_layer_twice)
     after = TARGET.operators(tmp_path, file.emission)

@@ -12,6 +12,7 @@ import torch
 from tflite_nets import compressed, network, runtime
 
 from edgesdk.errors import TargetUnavailable
+from edgesdk.host_runtime import HostRuntime
 from edgesdk.scheme import SCHEMES, Scheme
 from edgesdk.target import Target, find_target
 from edgesdk_tflite import TARGET, packages
@@ -74,7 +75,7 @@ def test_without_the_toolchain_it_says_what_to_install(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("nothing_installed")
 def test_a_microcontroller_needs_the_micro_extra_and_a_phone_does_not() -> None:
-    assert TARGET.host_runtime(runtime("litert")) == "litert"
+    assert TARGET.host_runtime(runtime("litert")) == HostRuntime(name="litert")
     with pytest.raises(TargetUnavailable, match="tflite-micro") as raised:
         TARGET.host_runtime(runtime("tflite-micro"))
     assert raised.value.next_step == "pip install 'edgesdk[micro]'"
@@ -82,7 +83,7 @@ def test_a_microcontroller_needs_the_micro_extra_and_a_phone_does_not() -> None:
 
 @pytest.mark.toolchain
 def test_microcontroller_files_run_in_micro() -> None:
-    assert TARGET.host_runtime(runtime("tflite-micro")) == "tflite-micro"
+    assert TARGET.host_runtime(runtime("tflite-micro")) == HostRuntime(name="tflite-micro")
 
 
 @pytest.mark.parametrize("profiled", [SCHEMES, ("fp32", "int8"), ("fp16",)])
