@@ -14,6 +14,7 @@ from edgesdk.budget import Verdict
 from edgesdk.document import read_json
 from edgesdk.errors import ArtifactError
 from edgesdk.figure import Figure, FigureName
+from edgesdk.host_runtime import HostRuntime
 from edgesdk.measurement import Measurement
 from edgesdk.scheme import Scheme
 from edgesdk.task import InputSpec, OutputSpec
@@ -81,13 +82,14 @@ class Parity:
 
     ``sqnr_db``: signal to quantization noise over all outputs, as ``edgesdk.parity.sqnr_db``.
     ``maximum_error``: largest absolute difference, in output units. ``top1_agreement``: share of
-    samples with the same largest output, None where outputs are not logits. ``status`` is "not
-    verified" where nothing on this machine runs the file; ``checks`` hold what was read from it.
+    samples with the same largest output, None where outputs are not logits. ``status`` is the
+    standing of what ran the file, "not verified" where nothing on this machine does; ``checks``
+    hold what was read from it.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    status: Literal["verified", "not verified"]
+    status: Literal["verified", "interpreted", "not verified"]
     runtime: str
     samples: int
     sqnr_db: float | None
@@ -108,7 +110,7 @@ class Manifest:
     delegate: str
     runtime: str
     minimum_runtime: str
-    host_runtime: str | None
+    host_runtime: HostRuntime | None
     threads: int
     scheme: Scheme
     batch_size: int
@@ -125,6 +127,7 @@ class Manifest:
     baseline: Mapping[FigureName, Figure]
     predicted: Mapping[FigureName, Figure]
     verified: Mapping[FigureName, Figure]
+    interpreted: Mapping[FigureName, Figure]
     measured: Mapping[FigureName, Figure]
     budget: tuple[Verdict, ...]
     measurement: Measurement | None = None

@@ -10,16 +10,19 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import platformdirs
 
 from edgesdk.artifact import sha256_of
-from edgesdk.document import to_builtins
-from edgesdk.errors import OutputError
+from edgesdk.document import read_json, to_builtins, to_json
+from edgesdk.errors import ArtifactError, OutputError
 
 _SEAL = "seal.json"
 _CONTENT = "content"
+_DOCUMENT = "document.json"
+
+T = TypeVar("T")
 
 
 def default_root() -> Path:
@@ -64,6 +67,22 @@ class Cache:
             (built / _SEAL).write_text(json.dumps({"sha256": sha256_of(content)}))
             self._publish(built, home)
         return home / _CONTENT
+
+    def document(self, step: str, key: str, kind: type[T], build: Callable[[], T]) -> T:
+        """Return the ``kind`` kept for ``key``; ``build`` makes it when absent or of another form.
+
+        A document that other code wrote, before a field came or went, is made anew.
+        """
+
+        def write(folder: Path) -> None:
+            (folder / _DOCUMENT).write_text(to_json(build()), encoding="utf-8")
+
+        kept = self.folder(step, key, write)
+        try:
+            return read_json(kind, kept / _DOCUMENT)
+        except ArtifactError:
+            shutil.rmtree(kept.parent)
+        return read_json(kind, self.folder(step, key, write) / _DOCUMENT)
 
     def has(self, step: str, key: str) -> bool:
         """Return whether an undamaged result is there."""

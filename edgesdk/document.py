@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,18 +42,28 @@ def from_builtins(
 
     ``what`` names the document in the message ("plan.json", "device profile x.toml").
     """
+    refuse_newer(data, what=what, error=error)
+    if isinstance(data, dict) and _is_versioned(kind) and "schema_version" not in data:
+        raise error(f"{what} has no schema_version", expected="a document that edgesdk wrote")
+    try:
+        parsed: T = _validate(kind, data)
+    except ValidationError as problem:
+        raise error(f"{what} is malformed: {describe(problem, kind)}") from None
+    return parsed
+
+
+def _is_versioned(kind: Any) -> bool:
+    return is_dataclass(kind) and any(item.name == "schema_version" for item in fields(kind))
+
+
+def refuse_newer(data: Any, *, what: str, error: type[EdgeSDKError]) -> None:
+    """Raise ``error`` for a document whose ``schema_version`` this edgesdk does not understand."""
     version = data.get("schema_version") if isinstance(data, dict) else None
     if isinstance(version, int) and version > 1:
         raise error(
             f"{what} has schema_version {version}, newer than this edgesdk understands (1)",
             next_step="upgrade edgesdk",
         )
-    try:
-        # Strict, and as JSON: "4" is no number, 1 is no boolean, and a list may become a tuple.
-        parsed: T = _adapter(kind).validate_json(json.dumps(data, default=str), strict=True)
-    except ValidationError as problem:
-        raise error(f"{what} is malformed: {describe(problem, kind)}") from None
-    return parsed
 
 
 def read_json(kind: type[T], path: Path, *, error: type[EdgeSDKError] = ArtifactError) -> T:
@@ -77,17 +88,43 @@ def _finite(text: str) -> float:
 
 def describe(problem: ValidationError, kind: Any) -> str:
     """Return the first three validation problems as ``where: what``, with near names for keys."""
-    lines = []
-    known = _field_names(_adapter(kind).json_schema())
-    for item in problem.errors()[:3]:
+    return "; ".join(f"{where}: {what}" for where, what in _describe_all(problem, kind)[:3])
+
+
+def find_problems(kind: Any, data: Any) -> list[tuple[str, str]]:
+    """Return every ``(where, what)`` that keeps the data from being a ``kind``; empty if it is one.
+
+    What a ``kind`` itself raises when it is made is raised here too.
+    """
+    try:
+        _validate(kind, data)
+    except ValidationError as problem:
+        return _describe_all(problem, kind)
+    return []
+
+
+def json_schema(kind: Any) -> dict[str, Any]:
+    """Return the JSON schema of a class, with its docstrings as descriptions."""
+    return _adapter(kind).json_schema()
+
+
+def _validate(kind: Any, data: Any) -> Any:
+    # Strict, and as JSON: "4" is no number, 1 is no boolean, and a list may become a tuple.
+    return _adapter(kind).validate_json(json.dumps(data, default=str), strict=True)
+
+
+def _describe_all(problem: ValidationError, kind: Any) -> list[tuple[str, str]]:
+    known = _field_names(json_schema(kind))
+    found = []
+    for item in problem.errors():
         where = ".".join(str(part) for part in item["loc"]) or "the document"
         if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             near = near_names(str(item["loc"][-1]), known)
             hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-            lines.append(f"{where}: unknown key{hint}")
+            found.append((where, f"unknown key{hint}"))
         else:
-            lines.append(f"{where}: {item['msg']}")
-    return "; ".join(lines)
+            found.append((where, item["msg"]))
+    return found
 
 
 def _field_names(schema: Any) -> set[str]:

@@ -9,6 +9,7 @@ import torch
 
 from edgesdk.artifact import Check, Parity
 from edgesdk.errors import ParityError
+from edgesdk.host_runtime import HostRuntime
 from edgesdk.scheme import Scheme
 from edgesdk.task import OutputSpec, Tensors
 from edgesdk.top_class import moved_samples
@@ -21,14 +22,17 @@ MINIMUM_SQNR_DB: Mapping[Scheme, float] = {"fp32": 60.0, "fp16": 30.0, "int8": 1
 
 def compare(
     reference: Tensors, actual: Tensors, outputs: Sequence[OutputSpec], checks: tuple[Check, ...],
-    *, runtime: str,
+    *, runtime: HostRuntime,
 ) -> Parity:  # fmt: skip
-    """Return how closely ``actual`` follows ``reference``, both ``[N, ...]`` per output."""
+    """Return how closely ``actual`` follows ``reference``, both ``[N, ...]`` per output.
+
+    ``runtime`` is what computed ``actual``; its standing is the status.
+    """
     shapes = _same_shapes(reference, actual)
     if not shapes.passed:
         return Parity(
-            status="verified",
-            runtime=runtime,
+            status=runtime.standing,
+            runtime=runtime.name,
             samples=int(reference[0].shape[0]),
             sqnr_db=None,
             maximum_error=None,
@@ -41,8 +45,8 @@ def compare(
     )
     constant = _constant_output(reference, actual)
     return Parity(
-        status="verified",
-        runtime=runtime,
+        status=runtime.standing,
+        runtime=runtime.name,
         samples=int(reference[0].shape[0]),
         sqnr_db=sqnr_db(reference, actual),
         maximum_error=worst if math.isfinite(worst) else None,

@@ -107,6 +107,7 @@ def _result(request: Request, attempt: Attempt, *, artifact: Path | None) -> Com
         baseline=with_accuracy(request, attempt.baseline) if executed else attempt.baseline,
         predicted=attempt.predicted,
         verified=proof.verified if proof else {},
+        interpreted=proof.interpreted if proof else {},
         measured=proof.measured if proof else {},
         verdicts=attempt.verdicts,
         feasibility=attempt.feasibility,

@@ -104,6 +104,7 @@ class Rejected:
 class Plan:
     """What to do to the model for one device and target; replayable on the original weights.
 
+    ``steps_sha256`` is the hash of the steps as they were decided, which tells an edited plan.
     ``task_key`` is the hash of what was planned for (weights, graph, source, version, seed):
     replaying it on another task is an error. ``reasons`` explain the choice in whole sentences.
     """
@@ -117,6 +118,7 @@ class Plan:
     option: str
     scheme: Scheme
     steps: tuple[Step, ...]
+    steps_sha256: str
     predicted: Mapping[FigureName, Figure]
     baseline: Mapping[FigureName, Figure]
     reasons: tuple[str, ...]

@@ -48,6 +48,7 @@ class CompileResult:
     baseline: Figures
     predicted: Figures
     verified: Figures
+    interpreted: Figures
     measured: Figures
     verdicts: tuple[Verdict, ...]
     feasibility: tuple[Feasibility, ...]
@@ -70,6 +71,7 @@ class CompileResult:
             "baseline": section(self.baseline),
             "predicted": section(self.predicted),
             "verified": section(self.verified),
+            "interpreted": section(self.interpreted),
             "measured": section(self.measured),
             "budget": [to_builtins(verdict) for verdict in self.verdicts],
             "feasibility": [to_builtins(row) for row in self.feasibility],

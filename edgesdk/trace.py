@@ -23,7 +23,7 @@ import logging
 import math
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -137,6 +137,16 @@ def graph_from_json(data: Mapping[str, Any], *, name: str) -> OpGraph:
     """
     file = from_builtins(GraphFile, data, what=f"graph {name}", error=ProfileError)
     return _build(file.nodes, name)
+
+
+def graph_to_json(program: ExportedProgram, *, name: str) -> dict[str, Any]:
+    """Return an exported model as the file that ``graph_from_json`` reads; no weights."""
+    nodes = [
+        {key: value for key, value in asdict(replace(node, layer="")).items() if value}
+        for node in _exported_nodes(program)
+    ]
+    parameters = sum(parameter.numel() for parameter in program.parameters())
+    return {"model": name, "parameters": parameters, "nodes": nodes}
 
 
 def _export_problem(problem: Exception, names: Mapping[int, str]) -> UnsupportedModel:

@@ -88,11 +88,8 @@ class InProcess(ArtifactProcess):
     """An artifact that runs in this very process: starting another takes seconds."""
 
     def __enter__(self) -> InProcess:
-        request = self._open_request
-        target = find_target(request["target"])
-        self._session = target.open(
-            Path(request["folder"]), self.emission, self.host_runtime, request["threads"]
-        )
+        target = find_target(self.target)
+        self._session = target.open(self.folder, self.emission, self.host_runtime, self._threads)
         self.identity = self._session.identity
         self.memory_bytes = self._session.memory_bytes()
         self.load_ms = 1.0

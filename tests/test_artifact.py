@@ -66,7 +66,9 @@ def manifest_for(folder: Path, **changes: Any) -> Manifest:
         ),
     }
     fields |= dict.fromkeys(("inputs", "outputs", "input_specs", "output_specs", "operators"), ())
-    fields |= {name: {} for name in ("baseline", "predicted", "verified", "measured")}
+    fields |= {
+        name: {} for name in ("baseline", "predicted", "verified", "interpreted", "measured")
+    }
     return Manifest(**{**fields, "tool_versions": {}, "budget": (), **changes})
 
 

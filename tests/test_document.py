@@ -41,6 +41,7 @@ REJECTED = st.builds(Rejected, option=TEXT, predicted=FIGURES, reason=TEXT)
 PLANS = st.builds(
     Plan,
     steps=tuples(STEP),
+    steps_sha256=st.text(max_size=64),
     predicted=FIGURES,
     baseline=FIGURES,
     reasons=tuples(TEXT),
@@ -73,7 +74,7 @@ MANIFESTS = st.builds(
     operators=tuples(st.builds(OpCount)),
     tool_versions=st.dictionaries(TEXT, TEXT, max_size=2),
     parity=PARITY,
-    **dict.fromkeys(("baseline", "predicted", "verified", "measured"), FIGURES),
+    **dict.fromkeys(("baseline", "predicted", "verified", "interpreted", "measured"), FIGURES),
     budget=tuples(VERDICT),
     measurement=st.none() | MEASUREMENT,
 )
@@ -85,6 +86,7 @@ PLAN = Plan(
     target="executorch",
     option="int8, pruned 30 %",
     scheme="int8",
+    steps_sha256="0" * 64,
     steps=(
         Prune(
             ratio=0.3,

@@ -8,10 +8,12 @@ from torch import Tensor
 
 from edgesdk.artifact import Check, Parity
 from edgesdk.errors import ParityError
+from edgesdk.host_runtime import HostRuntime
 from edgesdk.parity import MINIMUM_SQNR_DB, compare, gate, sqnr_db
 from edgesdk.scheme import SCHEMES, Scheme
 from edgesdk.task import OutputSpec
 
+NUMPY = HostRuntime(name="numpy")
 LOGITS = (OutputSpec(name="y", kind="logits"),)
 TENSOR = (OutputSpec(name="y"),)
 
@@ -21,7 +23,7 @@ def outputs(*shape: int) -> Tensor:
 
 
 def compared(reference: Tensor, actual: Tensor, *checks: Check) -> Parity:
-    return compare((reference,), (actual,), LOGITS, checks, runtime="numpy")
+    return compare((reference,), (actual,), LOGITS, checks, runtime=NUMPY)
 
 
 def test_the_ratio_is_ten_log_of_signal_over_noise() -> None:
@@ -71,7 +73,7 @@ def test_a_bad_number_in_any_output_is_caught(bad_at: int) -> None:
     references = (outputs(8, 4), outputs(8, 4))
     actuals = [outputs(8, 4), outputs(8, 4)]
     actuals[bad_at][3, 2] = math.nan
-    parity = compare(references, tuple(actuals), TENSOR * 2, (), runtime="numpy")
+    parity = compare(references, tuple(actuals), TENSOR * 2, (), runtime=NUMPY)
     with pytest.raises(ParityError):
         gate(parity, "int8")
 
@@ -149,7 +151,7 @@ def test_a_constant_output_is_called_by_name() -> None:
 def test_a_constant_output_among_several_is_called_by_its_number() -> None:
     references = (outputs(8, 4), 100 + 0.001 * outputs(8, 4))
     actuals = (references[0], references[1][:1].expand(8, 4).clone())
-    parity = compare(references, actuals, TENSOR * 2, (), runtime="numpy")
+    parity = compare(references, actuals, TENSOR * 2, (), runtime=NUMPY)
     with pytest.raises(ParityError, match=r"output \[1\]"):
         gate(parity, "fp32")
 
@@ -185,7 +187,7 @@ def test_images_that_were_not_permuted_back_are_a_parity_error() -> None:
 
 
 def test_another_number_of_outputs_is_a_parity_error() -> None:
-    parity = compare((outputs(4, 3),), (outputs(4, 3),) * 2, TENSOR, (), runtime="numpy")
+    parity = compare((outputs(4, 3),), (outputs(4, 3),) * 2, TENSOR, (), runtime=NUMPY)
     with pytest.raises(ParityError, match="output shapes"):
         gate(parity, "fp32")
 
@@ -230,18 +232,18 @@ def test_agreement_counts_the_samples_with_the_same_winner() -> None:
 
 def test_agreement_is_of_logits_and_nothing_else() -> None:
     reference = outputs(4, 3)
-    parity = compare((reference,), (reference,), TENSOR, (), runtime="numpy")
+    parity = compare((reference,), (reference,), TENSOR, (), runtime=NUMPY)
     assert parity.top1_agreement is None
     both = (OutputSpec(name="a"), OutputSpec(name="b", kind="probabilities"))
     other = torch.flip(reference, [1])
-    parity = compare((reference, reference), (other, reference), both, (), runtime="numpy")
+    parity = compare((reference, reference), (other, reference), both, (), runtime=NUMPY)
     assert parity.top1_agreement == 1.0
 
 
 def test_the_largest_difference_is_over_all_outputs() -> None:
     references = (torch.zeros(2, 1), torch.zeros(2, 1))
     actuals = (torch.tensor([[0.0], [-0.5]]), torch.tensor([[0.25], [0.0]]))
-    parity = compare(references, actuals, TENSOR * 2, (), runtime="numpy")
+    parity = compare(references, actuals, TENSOR * 2, (), runtime=NUMPY)
     assert parity.maximum_error == 0.5
 
 

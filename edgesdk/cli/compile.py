@@ -131,7 +131,8 @@ def show_result(result: CompileResult, console: Console) -> None:
             )
         console.print(table)
     figures = Table("figure", "baseline", "predicted", "verified", "measured", title="Figures")
-    sections = (result.baseline, result.predicted, result.verified, result.measured)
+    proven = {**result.interpreted, **result.verified}
+    sections = (result.baseline, result.predicted, proven, result.measured)
     for name in dict.fromkeys(name for section in sections for name in section):
         figures.add_row(name, *(show_figure(name, section.get(name)) for section in sections))
     console.print(figures)

@@ -50,5 +50,7 @@ def _show(result: Verification, console: Console) -> None:
         console.print(
             "not verified: nothing on this machine runs this artifact; its bytes are whole"
         )
+    elif result.status == "interpreted":
+        console.print(f"interpreted by {result.runtime}, not run on the device's own runtime")
     else:
         console.print(f"{result.status} on {result.runtime}")

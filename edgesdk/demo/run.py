@@ -119,15 +119,17 @@ def _table(rows: list[tuple[Job, CompileResult]]) -> Table:
 
 def _figures(result: CompileResult, section: str) -> str:
     figures = getattr(result, section)
-    # Once the artifact's accuracy was verified, what was predicted of it says nothing more.
-    known = result.verified if section == "predicted" else {}
+    if section == "verified":
+        figures = {**result.interpreted, **figures}
+    # Once the artifact itself was scored, what was predicted of its accuracy says nothing more.
+    known = {**result.interpreted, **result.verified} if section == "predicted" else {}
     lines = [
         f"{name} {show_figure(name, figures[name])}"
         for name in _SHOWN
         if name in figures and not (name == "accuracy_drop" and name in known)
     ]
-    if section == "verified" and result.parity and result.parity.status == "not verified":
-        lines.append("accuracy: not verified")
+    if section == "verified" and result.parity and result.parity.status != "verified":
+        lines.append(f"accuracy: {result.parity.status}")
     return "\n".join(lines) or "–"
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from edgesdk.budget import Verdict, format_figure
+from edgesdk.cache import key_of
 from edgesdk.device import DeviceProfile, Runtime
+from edgesdk.document import to_builtins
 from edgesdk.figure import Figures
 from edgesdk.plan import Distil, Finetune, Plan, Prune, Quantize, Rejected, Step
+from edgesdk.planner.options import pruned_share
 from edgesdk.planner.search import Assessment, Decision
 from edgesdk.planner.sensitivity import Sensitivity
 from edgesdk.scheme import Scheme
 
 _MAXIMUM_REJECTED = 12
+_NAMED_GROUPS = 4
 
 
 def write_plan(
@@ -21,6 +25,7 @@ def write_plan(
     refused: Mapping[Scheme, str], baseline: Figures, seed: int,
 ) -> Plan:  # fmt: skip
     """Return the plan that carries out ``assessment`` (the chosen one, or the nearest)."""
+    steps = _steps(assessment, sensitivity, recovery)
     return Plan(
         task=task,
         task_key=task_key,
@@ -28,7 +33,8 @@ def write_plan(
         target=runtime.target,
         option=assessment.option.name,
         scheme=assessment.option.scheme,
-        steps=_steps(assessment, sensitivity, recovery),
+        steps=steps,
+        steps_sha256=key_of(to_builtins(steps)),
         predicted=assessment.predicted,
         baseline=baseline,
         reasons=_reasons(
@@ -49,14 +55,15 @@ def _steps(
     assessment: Assessment, sensitivity: Sensitivity, recovery: Distil | Finetune | None
 ) -> tuple[Step, ...]:
     steps: list[Step] = []
-    candidate = sensitivity.candidates[assessment.option.candidate]
-    if candidate.groups:
+    widths = assessment.option.widths
+    groups = sensitivity.pruned_groups(widths)
+    if groups:
         steps.append(
             Prune(
-                ratio=candidate.ratio,
+                ratio=round(pruned_share(widths, sensitivity.widths.full), 4),
                 channel_multiple=sensitivity.channel_multiple,
                 importance=sensitivity.importance,
-                groups=candidate.groups,
+                groups=groups,
             )
         )
         if recovery is not None:
@@ -84,17 +91,19 @@ def _reasons(
         reasons.append(
             f"No limit on speed or space was given, so the fastest plan{within} is sought."
         )
-    if sensitivity.candidates[assessment.option.candidate].groups:
+    if assessment.option.widths != sensitivity.widths.full:
+        reasons.append(_width_reason(assessment, sensitivity))
         reasons.append(_recovery_reason(recovery))
     unit = (
         "KL divergence in nats"
-        if sensitivity.points[0].disagreement is not None
+        if sensitivity.formats[0].disagreement is not None
         else "relative squared error"
     )
     reasons.append(
-        f"Expected loss before recovery is {assessment.loss:.4g} ({unit} from the original's "
-        f"outputs on {sensitivity.samples} {sensitivity.inputs} inputs); channels are ranked by "
-        f"{sensitivity.importance}, widths are multiples of {sensitivity.channel_multiple}."
+        f"Expected loss before recovery is {assessment.expected_loss:.4g} ({unit} from the "
+        f"original's outputs on {sensitivity.samples} {sensitivity.inputs} inputs); channels are "
+        f"ranked by {sensitivity.importance}, widths are multiples of "
+        f"{sensitivity.channel_multiple}."
     )
     reasons.extend(f"{scheme} is not offered: {why}." for scheme, why in refused.items())
     reasons.extend(f"Note: {note}." for note in sensitivity.notes)
@@ -104,6 +113,23 @@ def _reasons(
 def _drop_limit(decision: Decision) -> float | None:
     limits = [c.limit for c in decision.conditions if c.figure == "accuracy_drop"]
     return limits[0] if limits else None
+
+
+def _width_reason(assessment: Assessment, sensitivity: Sensitivity) -> str:
+    """Say which groups give way most, which stay whole, and how sure the choice is the best."""
+    widths, full = assessment.option.widths, sensitivity.widths.full
+    rows = sorted(
+        (kept / whole, layer, kept, whole)
+        for layer, kept, whole in zip(sensitivity.widths.groups, widths, full, strict=True)
+    )
+    cut = [f"{layer} {whole} to {kept}" for share, layer, kept, whole in rows if share < 1]
+    whole = sum(1 for share, *_ in rows if share == 1)
+    text = f"Narrower where it costs least for what it saves: {', '.join(cut[:_NAMED_GROUPS])}"
+    text += f" and {len(cut) - _NAMED_GROUPS} more groups" if len(cut) > _NAMED_GROUPS else ""
+    text += f"; {whole} of {len(rows)} groups stay whole."
+    if assessment.gap > 0:
+        text += f" No choice of widths has less than {1 - assessment.gap:.1%} of its loss."
+    return text
 
 
 def _recovery_reason(recovery: Distil | Finetune | None) -> str:

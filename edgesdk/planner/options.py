@@ -1,49 +1,36 @@
-"""The options a plan chooses among: a pruning candidate together with a number format."""
+"""The options a plan chooses among: how many channels every group keeps, and a number format."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from pydantic import ConfigDict
 
-from edgesdk.graph import OpGraph
-from edgesdk.plan import PrunedGroup
+from edgesdk.planner.widths import Widths
 from edgesdk.scheme import Scheme
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruningCandidate:
-    """One way to prune, and the graph that remains; no groups means the original.
+class Option:
+    """The channels every group keeps (``WidthModel.groups``), and how they are computed.
 
-    ``spread``: "global" removes the least important channels wherever they are, "uniform" the
-    same share of every group. The first loses least per channel, the second takes as much from
-    the wide, early feature maps, where the time goes.
+    ``name`` tells a person; two options of one name may differ in which groups are narrow.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    ratio: float
-    spread: Literal["global", "uniform"] = "global"
-    groups: tuple[PrunedGroup, ...]
-    graph: OpGraph
-
-
-@dataclass(frozen=True, kw_only=True)
-class Option:
-    """Which candidate (an index), and how it is stored and computed."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    candidate: int
     scheme: Scheme
+    widths: Widths
     name: str
 
 
-def option_name(candidate: PruningCandidate, scheme: Scheme) -> str:
-    """Return the option's name in plans and reports: ``int8``, ``int8, pruned 30 %``, or
-    ``int8, pruned 30 % everywhere`` for a uniform share of every group."""
-    if not candidate.groups:
-        return scheme
-    where = " everywhere" if candidate.spread == "uniform" else ""
-    return f"{scheme}, pruned {100 * candidate.ratio:.0f} %{where}"
+def option_for(widths: Widths, full: Widths, scheme: Scheme) -> Option:
+    """Return the option, named by its scheme and the share of channels that go, if any do."""
+    name = f"{scheme}, pruned {100 * pruned_share(widths, full):.0f} %"
+    return Option(scheme=scheme, widths=widths, name=scheme if widths == full else name)
+
+
+def pruned_share(widths: Sequence[int], full: Sequence[int]) -> float:
+    """Return the share of the groups' channels that go, 0 where there are no groups."""
+    return 1 - sum(widths) / sum(full) if full else 0.0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from edgesdk.cost.latency import predict_latency
+from edgesdk.cost.energy import predict_energy
+from edgesdk.cost.latency import cost_of, predict_latency
 from edgesdk.cost.memory import predict_memory
 from edgesdk.cost.size import predict_size
 from edgesdk.device import Runtime
@@ -14,28 +15,19 @@ from edgesdk.planner.uncertainty import drop_margin
 from edgesdk.scheme import Scheme
 
 
-def predict_figures(
-    option: Option, sensitivity: Sensitivity, runtime: Runtime, *, recovers: bool
-) -> dict[FigureName, Figure]:
-    """Return what is predicted of an option; a figure nothing is known about is absent.
-
-    ``recovers`` says whether training follows pruning, which widens the interval of the drop.
-    """
-    graph = sensitivity.candidates[option.candidate].graph
-    figures = predict_costs(graph, runtime, option.scheme)
-    drop = _drop(option, sensitivity, recovers=recovers)
-    return figures if drop is None else {**figures, "accuracy_drop": drop}
-
-
 def predict_costs(graph: OpGraph, runtime: Runtime, scheme: Scheme) -> dict[FigureName, Figure]:
-    """Return what a graph costs in a scheme: latency, memory, size, flash and download."""
-    size = predict_size(graph, runtime.target, scheme)
+    """Return what a graph costs in a scheme: latency, energy, memory, size, flash, download."""
+    size = predict_size(graph, runtime.target, scheme, integer_io=runtime.integer_io)
+    latency = predict_latency(graph, runtime, scheme).total
     figures: dict[FigureName, Figure] = {
-        "latency_ms": predict_latency(graph, runtime, scheme).total,
+        "latency_ms": latency,
         "memory_bytes": predict_memory(graph, runtime, scheme),
         "size_bytes": size,
         "download_bytes": _download(size),
     }
+    energy = predict_energy(latency, cost_of(runtime, scheme))
+    if energy is not None:
+        figures["energy_mj"] = energy
     if not runtime.weights_in_ram:
         figures["flash_bytes"] = size
     return figures
@@ -49,21 +41,25 @@ def _download(size: Figure) -> Figure:
     )
 
 
-def _drop(option: Option, sensitivity: Sensitivity, *, recovers: bool) -> Figure | None:
-    """Return the expected drop: as simulated, or between none and that where training follows."""
-    point = sensitivity.point(option.candidate, option.scheme)
-    if point.drop is None:
+def predict_drop(option: Option, sensitivity: Sensitivity, *, recovers: bool) -> Figure | None:
+    """Return the expected metric drop, None without a metric.
+
+    As simulated; between none and that where training follows pruning (``recovers``).
+    """
+    found = sensitivity.drop(option.widths, option.scheme)
+    if found is None:
         return None
-    margin = drop_margin(
-        disagreement=point.disagreement,
+    drop, spread = found
+    margin = spread + drop_margin(
+        disagreement=sensitivity.format(option.scheme).disagreement,
         samples=min(sensitivity.samples, sensitivity.metric_samples),
     )
-    trained = recovers and bool(sensitivity.candidates[option.candidate].groups)
-    lowest = min(0.0, point.drop) if trained else point.drop
+    trained = recovers and option.widths != sensitivity.widths.full
+    lowest = min(0.0, drop) if trained else drop
     return Figure(
-        value=(lowest + point.drop) / 2,
+        value=(lowest + drop) / 2,
         standing="predicted",
         low=max(lowest - margin, sensitivity.drop_range[0]),
-        high=min(point.drop + margin, sensitivity.drop_range[1]),
+        high=min(drop + margin, sensitivity.drop_range[1]),
         source="simulated before recovery" if trained else "simulated",
     )

@@ -8,14 +8,14 @@ from typing import Literal
 
 from pydantic import ConfigDict
 
-from edgesdk.budget import Budget, Condition, Verdict, absolute_conditions, judge
-from edgesdk.device import DeviceProfile, Runtime
+from edgesdk.budget import Budget, Condition, Verdict, judge
 from edgesdk.errors import UsageError
 from edgesdk.figure import Figure, FigureName, Figures
-from edgesdk.planner.options import Option, option_name
-from edgesdk.planner.prediction import predict_figures
+from edgesdk.planner.options import Option
+from edgesdk.planner.prediction import predict_drop
+from edgesdk.planner.proposals import Proposed
 from edgesdk.planner.sensitivity import Sensitivity
-from edgesdk.scheme import Scheme
+from edgesdk.planner.widths import Widths
 
 Objective = Literal["least expected loss", "least latency"]
 
@@ -27,15 +27,16 @@ DEFAULT_MAX_DROP = 0.01
 class Assessment:
     """An option with its figures and verdicts; ``plausible`` when nothing rules it out.
 
-    ``loss`` was measured before recovery; ``expected_loss`` is what options are ranked by.
+    ``expected_loss`` is before recovery, and what options are ranked by; ``gap`` is how far from
+    the least one the program may have stopped, as a share of it.
     """
 
     option: Option
-    loss: float
     expected_loss: float
     predicted: Mapping[FigureName, Figure]
     verdicts: tuple[Verdict, ...]
     plausible: bool
+    gap: float = 0.0
 
     @property
     def worst_excess(self) -> float:
@@ -70,16 +71,14 @@ class Decision:
 
 
 def decide(
+    proposals: Sequence[Proposed],
     sensitivity: Sensitivity,
-    device: DeviceProfile,
-    runtime: Runtime,
-    budget: Budget,
+    conditions: tuple[Condition, ...],
+    objective: Objective,
     *,
-    schemes: Sequence[Scheme],
-    baseline: Figures,
     recovers: bool,
     provable: Collection[FigureName] = (),
-    learned: Mapping[str, Figures] | None = None,
+    learned: Mapping[Option, Figures] | None = None,
 ) -> Decision:
     """Return the option to take, by predictions and by what was ``learned`` of options tried.
 
@@ -87,42 +86,38 @@ def decide(
     prediction's centre decides now (for accuracy its lower end, since recovery is still to come)
     and the proof later; for all others the interval's upper end must keep the limit.
     """
-    budget, objective = resolve_budget(budget, can_score=sensitivity.metric is not None)
-    conditions = absolute_conditions(budget, baseline, device.hard_limits(runtime.target))
     tried = learned or {}
     assessments = []
-    for option in all_options(sensitivity, schemes):
-        predicted = predict_figures(option, sensitivity, runtime, recovers=recovers)
-        known = tried.get(option.name, {})
+    for proposed in proposals:
+        option = proposed.option
+        drop = predict_drop(option, sensitivity, recovers=recovers)
+        predicted = {**proposed.costs, **(_named_drop(drop))}
+        known = tried.get(option, {})
         verdicts = tuple(judge(condition, [known, predicted]) for condition in conditions)
         assessments.append(
             Assessment(
                 option=option,
-                loss=sensitivity.point(option.candidate, option.scheme).loss,
-                expected_loss=_expected_loss(option, sensitivity),
+                expected_loss=sensitivity.loss(option.widths, option.scheme),
                 predicted=predicted,
                 verdicts=verdicts,
                 plausible=all(_plausible(verdict, provable) for verdict in verdicts),
+                gap=proposed.gap,
             )
         )
     ranked = tuple(sorted(assessments, key=lambda a: _rank(a, objective)))
+    full = sensitivity.widths.full
     return Decision(
         chosen=next((a for a in ranked if a.plausible), None),
         nearest=min(ranked, key=lambda a: a.worst_excess),
         assessments=ranked,
         conditions=conditions,
-        feasibility=tuple(_feasibility(c, ranked, provable) for c in conditions),
+        feasibility=tuple(_feasibility(c, ranked, full, provable) for c in conditions),
         objective=objective,
     )
 
 
-def all_options(sensitivity: Sensitivity, schemes: Sequence[Scheme]) -> list[Option]:
-    """Return every candidate in every scheme, the original in the widest scheme first."""
-    return [
-        Option(candidate=index, scheme=scheme, name=option_name(candidate, scheme))
-        for index, candidate in enumerate(sensitivity.candidates)
-        for scheme in schemes
-    ]
+def _named_drop(drop: Figure | None) -> dict[FigureName, Figure]:
+    return {} if drop is None else {"accuracy_drop": drop}
 
 
 def resolve_budget(budget: Budget, *, can_score: bool) -> tuple[Budget, Objective]:
@@ -142,24 +137,6 @@ def resolve_budget(budget: Budget, *, can_score: bool) -> tuple[Budget, Objectiv
     if budget.max_drop is None and can_score:
         return Budget(max_drop=DEFAULT_MAX_DROP), "least latency"
     return budget, "least latency" if can_score else "least expected loss"
-
-
-def _expected_loss(option: Option, sensitivity: Sensitivity) -> float:
-    """Return the option's loss, at least in proportion to what lighter prunings lose.
-
-    Channels go least important first, so each further one costs no less than those before. The
-    measured loss alone would say otherwise: an almost empty network answers evenly and so diverges
-    less from the original than a confident wrong answer, which is far easier to recover.
-    """
-    candidate = sensitivity.candidates[option.candidate]
-    ratio = candidate.ratio
-    format_loss = sensitivity.point(0, option.scheme).loss
-    grown = [
-        (sensitivity.point(index, option.scheme).loss - format_loss) * ratio / lighter.ratio
-        for index, lighter in enumerate(sensitivity.candidates)
-        if 0 < lighter.ratio <= ratio and lighter.spread == candidate.spread
-    ]
-    return format_loss + max(0.0, *grown) if grown else format_loss
 
 
 def _rank(assessment: Assessment, objective: Objective) -> tuple[float, float, str]:
@@ -202,8 +179,9 @@ def binding_condition(
 
 
 def _feasibility(
-    condition: Condition, assessments: Sequence[Assessment], provable: Collection[FigureName]
-) -> Feasibility:
+    condition: Condition, assessments: Sequence[Assessment], full: Widths,
+    provable: Collection[FigureName],
+) -> Feasibility:  # fmt: skip
     judged = [
         (verdict, assessment.option)
         for assessment in assessments
@@ -212,7 +190,7 @@ def _feasibility(
     ]
     known = [(v.figure.upper, option.name) for v, option in judged if v.figure is not None]
     smallest = min(known, default=(None, None))
-    original = next(v for v, option in judged if option.candidate == 0)
+    original = next(v for v, option in judged if option.widths == full)
     return Feasibility(
         figure=condition.figure,
         limit=condition.limit,

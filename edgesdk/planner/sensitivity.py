@@ -1,44 +1,55 @@
-"""Measure what each option costs in accuracy, before anything is trained."""
+"""Measure what narrower groups and coarser formats cost in accuracy, before anything is trained."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
 
+import numpy as np
 import torch
 from pydantic import ConfigDict
 from torch import Tensor, nn
 
 from edgesdk.compress.evaluation import evaluate_task, model_predict
-from edgesdk.compress.importance import score_groups
-from edgesdk.compress.prune import find_groups, prune, select_channels
+from edgesdk.compress.importance import ChannelScores, score_groups
+from edgesdk.compress.prune import ChannelGroup, find_groups
+from edgesdk.compress.removal import disconnected
 from edgesdk.errors import UnsupportedModel
 from edgesdk.graph import OpGraph
-from edgesdk.planner.divergence import measure_divergence, run_batches
-from edgesdk.planner.options import PruningCandidate
+from edgesdk.plan import PrunedGroup
+from edgesdk.planner.divergence import Divergence, measure_divergence, run_batches
 from edgesdk.planner.simulation import simulate
+from edgesdk.planner.tables import Choices, width_choices
+from edgesdk.planner.widths import WidthModel, Widths, measure_widths
 from edgesdk.progress import Progress
 from edgesdk.scheme import Scheme
 from edgesdk.task import OutputSpec, Task, Tensors
 from edgesdk.task_source import calibration_batches, training_batches
-from edgesdk.trace import trace
 
-PRUNING_RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-SPREADS: tuple[Literal["global", "uniform"], ...] = ("global", "uniform")
 _SAMPLES = 256
+
+# What all masked inferences together may multiply; larger networks are looked at on fewer samples.
+_MAC_BUDGET = 1e12
+_FEWEST_SAMPLES = 16
+
+# Shares of the channels that networks pruned everywhere keep, to see how losses of groups add up.
+JOINT_SHARES = (0.9, 0.75, 0.5, 0.25)
+
+# Of these samples' top classes at most this share may have moved for a loss to count as additive:
+# past it an almost empty network answers evenly, and diverges less the more is taken from it.
+_SATURATED = 0.6
 
 
 @dataclass(frozen=True, kw_only=True)
-class SensitivityPoint:
-    """One option without recovery: ``loss`` and ``disagreement`` as in ``Divergence``; ``drop``
-    is the validation metric's, None without ``evaluate``."""
+class FormatPoint:
+    """The unpruned network in a scheme: ``loss`` and ``disagreement`` as in ``Divergence``;
+    ``drop`` is the validation metric's, None without ``evaluate``."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    candidate: int
     scheme: Scheme
     loss: float
     disagreement: float | None
@@ -46,12 +57,47 @@ class SensitivityPoint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JointPoint:
+    """A network pruned in all groups at once: its groups' losses summed, and what was measured."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    widths: Widths
+    sum: float
+    loss: float
+    disagreement: float | None
+    drop: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupCurve:
+    """What a group loses at each width it may have, alone and before recovery.
+
+    ``order`` are its units of channels, the least important first; ``losses[i]`` belongs to
+    ``choices[i]`` kept channels, ascending, and is 0 for all of them.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    layer: str
+    order: tuple[tuple[int, ...], ...]
+    choices: tuple[int, ...]
+    losses: tuple[float, ...]
+
+    def removed(self, kept: int) -> tuple[int, ...]:
+        """Return the channels that go where ``kept`` stay, sorted."""
+        count = (self.choices[-1] - kept) // len(self.order[0])
+        return tuple(sorted(channel for unit in self.order[:count] for channel in unit))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sensitivity:
     """Everything the planner needs to know about a task, measured once for a channel multiple.
 
-    ``candidates[0]`` is the original. ``samples`` is how many inputs the divergences rest on, and
+    ``curves`` follow ``widths.groups``. ``samples`` is how many inputs the divergences rest on, and
     ``inputs`` which; ``metric`` the original's validation score over ``metric_samples`` inputs,
-    and ``drop_range`` the drops that its range leaves possible.
+    and ``drop_range`` the drops that its range leaves possible. ``joint`` tells how the losses of
+    groups add up.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -63,94 +109,237 @@ class Sensitivity:
     metric: float | None
     metric_samples: int
     drop_range: tuple[float, float]
-    candidates: tuple[PruningCandidate, ...]
-    points: tuple[SensitivityPoint, ...]
+    widths: WidthModel
+    curves: tuple[GroupCurve, ...]
+    formats: tuple[FormatPoint, ...]
+    joint: tuple[JointPoint, ...]
     notes: tuple[str, ...]
     schema_version: Literal[1] = 1
 
-    def point(self, candidate: int, scheme: Scheme) -> SensitivityPoint:
-        """Return what was measured of one option."""
-        return next(p for p in self.points if (p.candidate, p.scheme) == (candidate, scheme))
+    @property
+    def choices(self) -> Choices:
+        """The widths each group may have, ascending."""
+        return tuple(curve.choices for curve in self.curves)
+
+    def format(self, scheme: Scheme) -> FormatPoint:
+        """Return what was measured of the unpruned network in a scheme."""
+        return next(point for point in self.formats if point.scheme == scheme)
+
+    def pruned_groups(self, widths: Widths) -> tuple[PrunedGroup, ...]:
+        """Return the channels that go at those widths, without the groups that stay whole."""
+        return tuple(
+            PrunedGroup(layer=curve.layer, width_before=full, removed=curve.removed(kept))
+            for curve, full, kept in zip(self.curves, self.widths.full, widths, strict=True)
+            if kept < full
+        )
+
+    def loss(self, widths: Widths, scheme: Scheme) -> float:
+        """Return the expected loss before recovery: the format's and, summed, the groups'."""
+        return self.format(scheme).loss + self.joint_scale * self.loss_sum(widths)
+
+    def loss_sum(self, widths: Widths) -> float:
+        """Return the sum of the groups' own losses at widths among their choices."""
+        return sum(
+            curve.losses[curve.choices.index(kept)]
+            for curve, kept in zip(self.curves, widths, strict=True)
+        )
+
+    @property
+    def joint_scale(self) -> float:
+        """What losses of groups pruned together come to, over their sum: the median seen."""
+        ratios = [
+            point.loss / point.sum
+            for point in self.joint
+            if point.sum > 0 and (point.disagreement or 0.0) < _SATURATED
+        ]
+        return float(np.median(ratios)) if ratios else 1.0
+
+    def drop(self, widths: Widths, scheme: Scheme) -> tuple[float, float] | None:
+        """Return the expected metric drop before recovery and how far off it may be, or None.
+
+        Interpolated over the summed losses of the networks that were scored; off by as much as the
+        worst of those is from the line through its neighbours.
+        """
+        known = self.format(scheme).drop
+        if known is None:
+            return None
+        if widths == self.widths.full:
+            return known, 0.0
+        points = sorted((point.sum, point.drop) for point in self.joint if point.drop is not None)
+        if not points:
+            return known, self.drop_range[1]
+        drop = known + _interpolated(self.loss_sum(widths), points)
+        return min(drop, self.drop_range[1]), _spread(points)
 
 
 def measure_sensitivity(
-    task: Task,
-    graph: OpGraph,
-    outputs: Sequence[OutputSpec],
-    *,
-    schemes: Sequence[Scheme],
-    channel_multiple: int,
-    progress: Progress,
-) -> Sensitivity:
-    """Return the loss and metric drop of every pruning candidate in every scheme, unrecovered."""
+    task: Task, graph: OpGraph, outputs: Sequence[OutputSpec], *,
+    schemes: Sequence[Scheme], channel_multiple: int, progress: Progress,
+) -> Sensitivity:  # fmt: skip
+    """Return what every width of every group and every scheme loses, unrecovered."""
     inputs, batches = _sample_inputs(task)
-    importance, candidates, notes = _candidates(task, graph, channel_multiple, progress)
-    original = run_batches(copy.deepcopy(task.model).eval(), batches)
-    metric, metric_samples = _validation(task, task.model)
-    points = []
-    total = len(candidates) * len(schemes)
-    for index, candidate in enumerate(candidates):
-        pruned = prune(task.model, task.example_inputs, candidate.groups)
-        for scheme in schemes:
-            changed = simulate(pruned, scheme, batches)
-            divergence = measure_divergence(original, run_batches(changed, batches), outputs)
-            score, _ = _validation(task, changed)
-            drop = None if metric is None or score is None else task.metric.drop(metric, score)
+    measuring = _Measuring(task, outputs, batches)
+    groups, scores, notes = _scored_groups(task)
+    progress.advance(0, 3, "channel groups")
+    widths, width_notes = measure_widths(task.model, task.example_inputs, groups, graph)
+    groups = tuple(group for group in groups if group.layer in widths.groups)
+    choices = width_choices(widths.full, [group.unit for group in groups], channel_multiple)
+    formats = tuple(measuring.format(scheme) for scheme in schemes)
+    measuring.limit_samples(graph.macs, len(groups))
+    curves = []
+    for index, (group, row) in enumerate(zip(groups, choices, strict=True)):
+        progress.advance(index, len(groups), "groups")
+        curves.append(measuring.curve(group, row, scores))
+    measured = Sensitivity(
+        channel_multiple=channel_multiple,
+        importance=scores.importance if scores else "magnitude",
+        inputs=inputs,
+        samples=measuring.samples,
+        metric=measuring.metric,
+        metric_samples=measuring.metric_samples,
+        drop_range=_drop_range(task, measuring.metric),
+        widths=widths,
+        curves=tuple(curves),
+        formats=formats,
+        joint=(),
+        notes=(*notes, *width_notes),
+    )
+    return measuring.joined(measured, groups, progress)
+
+
+class _Measuring:
+    """The original's outputs and score on a task's data, to compare changed networks with."""
+
+    def __init__(
+        self, task: Task, outputs: Sequence[OutputSpec], batches: Sequence[Tensors]
+    ) -> None:
+        self._task = task
+        self._outputs = outputs
+        self._model = copy.deepcopy(task.model).eval()
+        self._batches = list(batches)
+        self._original = run_batches(self._model, self._batches)
+        self.samples = len(self._original[0])
+        self.metric, self.metric_samples = _validation(task, task.model)
+
+    def format(self, scheme: Scheme) -> FormatPoint:
+        changed = simulate(self._model, scheme, self._batches)
+        divergence, drop = self._divergence(changed), self._drop(changed)
+        return FormatPoint(
+            scheme=scheme, loss=divergence.loss, disagreement=divergence.disagreement, drop=drop
+        )
+
+    def limit_samples(self, macs: int, groups: int) -> None:
+        """Keep as many samples as the masked networks can be run on in reasonable time."""
+        batch = max(1, len(self._batches[0][0]))
+        runs = max(1, (groups + len(JOINT_SHARES)) * macs // batch)
+        most = max(_FEWEST_SAMPLES, int(_MAC_BUDGET / runs))
+        self._batches = _taken(self._batches, most)
+        self._original = run_batches(self._model, self._batches)
+
+    def curve(
+        self, group: ChannelGroup, choices: tuple[int, ...], scores: ChannelScores | None
+    ) -> GroupCurve:
+        """Return a group's curve: its scores' shape, at the height measured with half of it gone.
+
+        Scores summed from the least important on are convex in the channels removed, as the loss
+        is while a network still works; measured losses of a group that is almost gone are not.
+        """
+        assert scores is not None
+        of_channel = scores.per_group[group.layer]
+        order = sorted(group.units, key=lambda unit: (sum(of_channel[c] for c in unit), unit))
+        summed = np.cumsum([0.0, *(sum(of_channel[c] for c in unit) for unit in order)])
+        taken = [(group.width - kept) // group.unit for kept in choices]
+        half = min(taken, key=lambda count: abs(count - len(order) / 2))
+        measured = self._masked_loss([(group, order[:half])]) if half else 0.0
+        height = measured / summed[half] if summed[half] > 0 else 0.0
+        return GroupCurve(
+            layer=group.layer,
+            order=tuple(order),
+            choices=choices,
+            losses=tuple(float(height * summed[count]) for count in taken),
+        )
+
+    def joined(
+        self, found: Sensitivity, groups: Sequence[ChannelGroup], progress: Progress
+    ) -> Sensitivity:
+        """Return the sensitivity with networks measured that are pruned in every group."""
+        if not groups:
+            return found
+        points: list[JointPoint] = []
+        for index, share in enumerate(JOINT_SHARES):
+            progress.advance(index, len(JOINT_SHARES), "networks")
+            widths = tuple(
+                min(row, key=lambda kept, full=row[-1]: abs(kept - share * full))  # type: ignore[misc]
+                for row in found.choices
+            )
+            if widths == found.widths.full or any(widths == p.widths for p in points):
+                continue
+            removal = [
+                (group, [(c,) for c in curve.removed(kept)])
+                for group, curve, kept in zip(groups, found.curves, widths, strict=True)
+            ]
+            masked = self._masked(removal)
+            divergence = self._divergence(masked)
             points.append(
-                SensitivityPoint(
-                    candidate=index,
-                    scheme=scheme,
+                JointPoint(
+                    widths=widths,
+                    sum=found.loss_sum(widths),
                     loss=divergence.loss,
                     disagreement=divergence.disagreement,
-                    drop=drop,
+                    drop=self._drop(masked),
                 )
             )
-            progress.advance(len(points), total, "options")
-    return Sensitivity(
-        channel_multiple=channel_multiple,
-        importance=importance,
-        inputs=inputs,
-        samples=len(original[0]),
-        metric=metric,
-        metric_samples=metric_samples,
-        drop_range=_drop_range(task, metric),
-        candidates=candidates,
-        points=tuple(points),
-        notes=notes,
-    )
+        return replace(found, joint=tuple(points))
+
+    def _masked_loss(
+        self, removal: Sequence[tuple[ChannelGroup, Sequence[Sequence[int]]]]
+    ) -> float:
+        return self._divergence(self._masked(removal)).loss
+
+    def _masked(self, removal: Sequence[tuple[ChannelGroup, Sequence[Sequence[int]]]]) -> nn.Module:
+        """Return the original with nobody reading those channels: what pruning computes."""
+        channels = [(group, sorted(c for unit in units for c in unit)) for group, units in removal]
+        return disconnected(self._model, channels)
+
+    def _divergence(self, changed: nn.Module) -> Divergence:
+        return measure_divergence(
+            self._original, run_batches(changed, self._batches), self._outputs
+        )
+
+    def _drop(self, changed: nn.Module) -> float | None:
+        if self.metric is None:
+            return None
+        score, _ = _validation(self._task, changed)
+        return None if score is None else self._task.metric.drop(self.metric, score)
 
 
-def _candidates(
-    task: Task, graph: OpGraph, channel_multiple: int, progress: Progress
-) -> tuple[Literal["taylor", "magnitude"], tuple[PruningCandidate, ...], tuple[str, ...]]:
-    original = PruningCandidate(ratio=0.0, groups=(), graph=graph)
+def _scored_groups(
+    task: Task,
+) -> tuple[tuple[ChannelGroup, ...], ChannelScores | None, tuple[str, ...]]:
+    """Return the prunable groups with their channels' scores, or the reason why there are none."""
     try:
         groups = find_groups(task.model, task.example_inputs)
-        scores = score_groups(task, groups)
+        if not groups:
+            return (), None, ("no group of channels can be pruned",)
+        return groups, score_groups(task, groups), ()
     except UnsupportedModel as problem:
-        return "magnitude", (original,), (f"pruning is not offered: {problem.found}",)
-    candidates = [original]
-    ways = [(ratio, spread) for ratio in PRUNING_RATIOS for spread in SPREADS]
-    for done, (ratio, spread) in enumerate(ways):
-        progress.advance(done, len(ways), "pruning candidates")
-        # Uniform is the same selection, made for each group by itself.
-        shares = [groups] if spread == "global" else [(group,) for group in groups]
-        chosen = tuple(
-            pruned
-            for share in shares
-            for pruned in select_channels(
-                share, scores.per_group, ratio=ratio, channel_multiple=channel_multiple
-            )
-        )
-        if not chosen or any(chosen == candidate.groups for candidate in candidates):
-            continue
-        smaller = prune(task.model, task.example_inputs, chosen)
-        smaller_graph = trace(smaller, task.example_inputs, name=task.name)
-        candidates.append(
-            PruningCandidate(ratio=ratio, spread=spread, groups=chosen, graph=smaller_graph)
-        )
-    notes = () if len(candidates) > 1 else ("no group of channels can be pruned",)
-    return scores.importance, tuple(candidates), notes
+        return (), None, (f"pruning is not offered: {problem.found}",)
+
+
+def _interpolated(value: float, points: Sequence[tuple[float, float]]) -> float:
+    """Return the drop at a summed loss: no less than at any smaller one, and 0 at 0."""
+    sums = [0.0, *(point[0] for point in points)]
+    drops = np.maximum.accumulate([0.0, *(point[1] for point in points)])
+    return float(np.interp(value, sums, drops))
+
+
+def _spread(points: Sequence[tuple[float, float]]) -> float:
+    """Return how far the worst point lies from the line through the others; its own drop alone."""
+    misses = [
+        abs(point[1] - _interpolated(point[0], [*points[:i], *points[i + 1 :]]))
+        for i, point in enumerate(points[:-1])
+    ]
+    return max(misses, default=abs(points[-1][1]))
 
 
 def _drop_range(task: Task, metric: float | None) -> tuple[float, float]:
@@ -164,19 +353,20 @@ def _sample_inputs(
 ) -> tuple[Literal["calibration", "training", "example"], list[Tensors]]:
     """Return up to about 256 inputs: calibration data, else training data, else the examples."""
     if task.calibration is not None:
-        return "calibration", _take(calibration_batches(task))
+        return "calibration", _taken(calibration_batches(task), _SAMPLES)
     if task.training is not None:
-        return "training", _take(batch.inputs for batch in training_batches(task))
+        return "training", _taken((batch.inputs for batch in training_batches(task)), _SAMPLES)
     return "example", [task.example_inputs]
 
 
-def _take(batches: Iterable[Tensors]) -> list[Tensors]:
+def _taken(batches: Iterable[Tensors], most: int) -> list[Tensors]:
+    """Return whole batches until there are at least ``most`` samples."""
     taken: list[Tensors] = []
     count = 0
-    for inputs in islice(batches, _SAMPLES):
+    for inputs in islice(batches, most):
         taken.append(inputs)
         count += len(inputs[0])
-        if count >= _SAMPLES:
+        if count >= most:
             break
     return taken
 

@@ -43,7 +43,7 @@ def _rows(manifest: Manifest) -> list[dict[str, Any]]:
     sections: tuple[Figures, ...] = (
         manifest.baseline,
         manifest.predicted,
-        manifest.verified,
+        {**manifest.interpreted, **manifest.verified},
         manifest.measured,
     )
     return [

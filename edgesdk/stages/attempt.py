@@ -13,6 +13,7 @@ from edgesdk.planner.search import Feasibility, resolve_budget
 from edgesdk.stages.baseline import Baseline
 from edgesdk.stages.compression import compress, model_key
 from edgesdk.stages.emission import Emitted, emit
+from edgesdk.stages.planning import is_edited, replanned
 from edgesdk.stages.proof import Proof, prove
 from edgesdk.stages.request import Request
 from edgesdk.task import Split
@@ -48,6 +49,8 @@ def carry_out(
     purpose (accuracy without a ``split``, latency with ``measure`` false) have no verdict.
     """
     model = compress(request, plan, recovered=recovered)
+    if replayed and is_edited(plan):
+        plan = replanned(request, plan, model)
     emitted = emit(request, model, model_key(request, plan, recovered=recovered))
     proof = prove(request, emitted, baseline=baseline.emitted, split=split, measure=measure)
     verdicts = judge_proof(request, plan, baseline, proof, replayed=replayed)
@@ -75,7 +78,8 @@ def judge_proof(
         _timed_beside(baseline, proof),
         request.device.hard_limits(request.runtime.target),
     )
-    sections = [proof.measured, proof.verified, {**plan.predicted, **proof.predicted}]
+    predicted = {**plan.predicted, **proof.predicted}
+    sections = [proof.measured, proof.verified, proof.interpreted, predicted]
     return tuple(judge(c, sections) for c in conditions if c.figure not in proof.left_open)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from edgesdk.budget import Relative, Verdict
+from edgesdk.budget import Relative, Verdict, absolute_conditions
 from edgesdk.cost.calibration import calibrate
 from edgesdk.cost.latency import predict_latency
 from edgesdk.device import DeviceProfile
@@ -18,7 +18,9 @@ from edgesdk.figure import Figures
 from edgesdk.graph import OpGraph
 from edgesdk.plan import Plan
 from edgesdk.planner.explanation import broken_verdicts, explain_verdict
-from edgesdk.planner.search import Decision, decide
+from edgesdk.planner.options import Option
+from edgesdk.planner.proposals import Proposer
+from edgesdk.planner.search import Assessment, Decision, decide, resolve_budget
 from edgesdk.planner.sensitivity import Sensitivity
 from edgesdk.scheme import Scheme
 from edgesdk.stages.attempt import Attempt, carry_out
@@ -32,13 +34,16 @@ from edgesdk.task import Split
 _MAXIMUM_PROBES = 24
 _MAXIMUM_RECOVERIES = 3
 
+# Once a shape keeps the limits, another is probed only if it promises to lose this much less.
+_WORTH_A_PROBE = 0.95
+
 
 @dataclass(frozen=True, kw_only=True)
 class Knowledge:
-    """What carrying out options has taught: their figures by option name, and per scheme the
-    pairs of predicted and measured milliseconds that correct the device."""
+    """What carrying out options has taught: their figures, and per scheme the pairs of predicted
+    and measured milliseconds that correct the device."""
 
-    learned: Mapping[str, Figures] = field(default_factory=dict)
+    learned: Mapping[Option, Figures] = field(default_factory=dict)
     pairs: Mapping[Scheme, tuple[tuple[float, float], ...]] = field(default_factory=dict)
 
     def corrected(self, request: Request) -> DeviceProfile:
@@ -48,7 +53,7 @@ class Knowledge:
             device = calibrate(device, request.runtime.target, scheme, pairs)
         return device
 
-    def with_figures(self, option: str, figures: Figures) -> Knowledge:
+    def with_figures(self, option: Option, figures: Figures) -> Knowledge:
         """Return the knowledge with an option's proven figures added."""
         known = {**self.learned.get(option, {}), **figures}
         return replace(self, learned={**self.learned, option: known})
@@ -62,33 +67,83 @@ class Knowledge:
         return replace(self, pairs={**self.pairs, scheme: pairs})
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Search:
+    """What stays the same while an attempt is sought: the request, its proposer, its baseline."""
+
+    request: Request
+    sensitivity: Sensitivity
+    baseline: Baseline
+    proposer: Proposer
+
+    @classmethod
+    def of(cls, request: Request, sensitivity: Sensitivity, baseline: Baseline) -> Search:
+        """Return the search of a request, with nothing learned yet."""
+        proposer = Proposer(
+            sensitivity=sensitivity, runtime=request.runtime, schemes=request.schemes
+        )
+        return cls(request=request, sensitivity=sensitivity, baseline=baseline, proposer=proposer)
+
+    def decide(
+        self, knowledge: Knowledge, *, pruned: bool = True
+    ) -> tuple[Decision, Assessment, Plan]:
+        """Return the decision, the option taken (or the nearest one), and its plan.
+
+        ``pruned`` is false once no more training is left: then only the original's own formats are
+        options.
+        """
+        request, full = self.request, self.sensitivity.widths.full
+        can_score = self.sensitivity.metric is not None
+        budget, objective = resolve_budget(request.budget, can_score=can_score)
+        device = knowledge.corrected(request)
+        target = request.runtime.target
+        conditions = absolute_conditions(budget, self.baseline.figures, device.hard_limits(target))
+        proposals = self.proposer.propose(
+            device.runtime_for(target), conditions, self.baseline.provable, knowledge.learned
+        )
+        decision = decide(
+            [item for item in proposals if pruned or item.option.widths == full],
+            self.sensitivity,
+            conditions,
+            objective,
+            recovers=request.recovers,
+            provable=self.baseline.provable,
+            learned=knowledge.learned,
+        )
+        taken = decision.chosen or decision.nearest
+        plan = plan_for(request, taken, decision, self.sensitivity, self.baseline)
+        return decision, taken, plan
+
+
 def find_attempt(request: Request, sensitivity: Sensitivity, baseline: Baseline) -> Attempt:
     """Return the best attempt that keeps the budget, else the nearest one with its reason.
 
     At most 24 shapes are probed and 3 are trained; after those only the original's own formats
     are left, which need no training.
     """
+    search = Search.of(request, sensitivity, baseline)
     knowledge = Knowledge()
     if baseline.measurement is not None:
         knowledge = knowledge.with_latency(
             request, baseline.graph, baseline.scheme, baseline.measurement.p50_ms
         )
     recoveries = 0
-    fitting: set[str] = set()
+    fitting: dict[Option, Assessment] = {}
     nearest: Attempt | None = None
     for _ in range(3 * _MAXIMUM_PROBES):
-        left = sensitivity if recoveries < _MAXIMUM_RECOVERIES else _originals(sensitivity)
-        decision, plan = _decide(request, left, baseline, knowledge)
-        spent = len(knowledge.learned) >= _MAXIMUM_PROBES and plan.option not in fitting
-        if decision.chosen is None or spent:
+        decision, taken, plan = search.decide(knowledge, pruned=recoveries < _MAXIMUM_RECOVERIES)
+        if decision.chosen is None:
             break
-        graph = sensitivity.candidates[decision.chosen.option.candidate].graph
-        if plan.option not in fitting:
+        taken = _worth_probing(decision, taken, fitting)
+        if taken.option not in fitting and len(knowledge.learned) >= _MAXIMUM_PROBES:
+            break
+        plan = plan_for(request, taken, decision, sensitivity, baseline)
+        if taken.option not in fitting:
             attempt = probe(request, plan, baseline)
             if attempt.status == "ok" and trains(plan.steps):
                 # The device is better known now: an option that loses less may fit after all.
-                fitting.add(plan.option)
-                knowledge = _learn(request, knowledge, attempt, baseline, graph)
+                fitting[taken.option] = taken
+                knowledge = _learn(search, knowledge, taken.option, attempt)
                 continue
         else:
             recoveries += 1
@@ -100,14 +155,22 @@ def find_attempt(request: Request, sensitivity: Sensitivity, baseline: Baseline)
             return attempt
         request.progress.step(f"{plan.option} misses: {attempt.reason}")
         nearest = attempt
-        knowledge = _learn(request, knowledge, attempt, baseline, graph)
-    decision, plan = _decide(request, sensitivity, baseline, knowledge)
+        fitting.pop(taken.option, None)
+        knowledge = _learn(search, knowledge, taken.option, attempt)
+    decision, taken, plan = search.decide(knowledge)
     return _refusal(decision, plan, baseline, nearest, recoveries)
 
 
-def _originals(sensitivity: Sensitivity) -> Sensitivity:
-    """Return what is known of the unpruned options alone."""
-    return replace(sensitivity, candidates=sensitivity.candidates[:1])
+def _worth_probing(
+    decision: Decision, taken: Assessment, fitting: Mapping[Option, Assessment]
+) -> Assessment:
+    """Return a shape known to fit instead, unless the one taken promises clearly less loss."""
+    known = [item for item in decision.assessments if item.option in fitting and item.plausible]
+    if not known or taken.option in fitting or decision.objective == "least latency":
+        return taken
+    if taken.expected_loss < _WORTH_A_PROBE * known[0].expected_loss:
+        return taken
+    return known[0]
 
 
 def probe(request: Request, plan: Plan, baseline: Baseline) -> Attempt:
@@ -121,7 +184,7 @@ def probe(request: Request, plan: Plan, baseline: Baseline) -> Attempt:
 
 def decide_only(request: Request, sensitivity: Sensitivity, baseline: Baseline) -> Attempt:
     """Return what would be done by prediction alone."""
-    decision, plan = _decide(request, sensitivity, baseline, Knowledge())
+    decision, _, plan = Search.of(request, sensitivity, baseline).decide(Knowledge())
     if decision.chosen is None:
         return _refusal(decision, plan, baseline, None, 0)
     return Attempt(
@@ -133,36 +196,17 @@ def decide_only(request: Request, sensitivity: Sensitivity, baseline: Baseline) 
     )
 
 
-def _decide(
-    request: Request, sensitivity: Sensitivity, baseline: Baseline, knowledge: Knowledge
-) -> tuple[Decision, Plan]:
-    device = knowledge.corrected(request)
-    runtime = device.runtime_for(request.runtime.target)
-    decision = decide(
-        sensitivity,
-        device,
-        runtime,
-        request.budget,
-        schemes=request.schemes,
-        baseline=baseline.figures,
-        recovers=request.recovers,
-        provable=baseline.provable,
-        learned=knowledge.learned,
-    )
-    taken = decision.chosen or decision.nearest
-    return decision, plan_for(request, taken, decision, sensitivity, baseline)
-
-
-def _learn(
-    request: Request, knowledge: Knowledge, attempt: Attempt, baseline: Baseline, graph: OpGraph
-) -> Knowledge:
+def _learn(search: Search, knowledge: Knowledge, option: Option, attempt: Attempt) -> Knowledge:
     proof = attempt.proof
     assert proof is not None
-    figures = {**proof.predicted, **proof.verified, **_steady_latency(request, proof, baseline)}
-    knowledge = knowledge.with_figures(attempt.plan.option, figures)
+    proven = {**proof.predicted, **proof.interpreted, **proof.verified}
+    figures = {**proven, **_steady_latency(search.request, proof, search.baseline)}
+    knowledge = knowledge.with_figures(option, figures)
     if "latency_ms" not in figures:
         return knowledge
-    return knowledge.with_latency(request, graph, attempt.plan.scheme, figures["latency_ms"].value)
+    graph = search.sensitivity.widths.at(option.widths)
+    measured_ms = figures["latency_ms"].value
+    return knowledge.with_latency(search.request, graph, option.scheme, measured_ms)
 
 
 def _steady_latency(request: Request, proof: Proof, baseline: Baseline) -> Figures:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from edgesdk.cache import key_of
 from edgesdk.compress.distil import default_distil
+from edgesdk.compressed import CompressedModel
+from edgesdk.document import to_builtins
 from edgesdk.errors import UsageError
 from edgesdk.plan import Distil, Finetune, Plan
 from edgesdk.planner.explanation import write_plan
+from edgesdk.planner.prediction import predict_costs
 from edgesdk.planner.search import Assessment, Decision
 from edgesdk.planner.sensitivity import Sensitivity
 from edgesdk.stages.baseline import Baseline
 from edgesdk.stages.request import Request
+from edgesdk.trace import trace
 
 
 def plan_for(
@@ -29,6 +36,23 @@ def plan_for(
         refused=request.refused,
         baseline=baseline.figures,
         seed=request.task.seed,
+    )
+
+
+def is_edited(plan: Plan) -> bool:
+    """Return whether the steps are not those that were decided."""
+    return key_of(to_builtins(plan.steps)) != plan.steps_sha256
+
+
+def replanned(request: Request, plan: Plan, model: CompressedModel) -> Plan:
+    """Return an edited plan with what its steps cost predicted anew, and without old reasons."""
+    graph = trace(model.module, model.example_inputs, name=request.task.name)
+    return replace(
+        plan,
+        option=f"{plan.scheme}, edited plan",
+        predicted=predict_costs(graph, request.runtime, plan.scheme),
+        reasons=("The steps were edited after the plan was made; they are carried out as given.",),
+        rejected=(),
     )
 
 

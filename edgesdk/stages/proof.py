@@ -14,6 +14,7 @@ import torch
 from edgesdk.artifact import Parity, files_under, size_bytes
 from edgesdk.compress.evaluation import model_predict
 from edgesdk.figure import Figure, FigureName
+from edgesdk.host_runtime import HostRuntime
 from edgesdk.measurement import Measurement
 from edgesdk.parity import compare, gate
 from edgesdk.running.adapter import artifact_predict
@@ -42,6 +43,7 @@ class Proof:
     golden: Tensors
     golden_outputs: Tensors
     verified: Mapping[FigureName, Figure]
+    interpreted: Mapping[FigureName, Figure]
     predicted: Mapping[FigureName, Figure]
     measured: Mapping[FigureName, Figure]
     split: Split | None
@@ -59,19 +61,21 @@ def prove(
     ``split``: which data to score accuracy on, None for not at all. ``measure``: whether to clock
     it, where that is possible here. ``baseline``: the float artifact to time in the same rounds.
     """
-    if request.host_runtime is None:
+    host = request.host_runtime
+    if host is None:
         return _prove_by_reading(request, emitted, split)
     with ExitStack() as stack:
         process = stack.enter_context(start(request, emitted))
         golden = parity_inputs(request, emitted)
         outputs = output_tensors(artifact_predict(process)(*golden))
-        parity = _gated_parity(request, emitted, golden, outputs)
-        verified = size_figures(request, emitted) | _memory(process)
+        parity = _gated_parity(request, emitted, host, golden, outputs)
+        verified = size_figures(request, emitted) | _memory(process, host)
+        accuracy: dict[FigureName, Figure] = {}
         if split is not None and request.task.evaluate is not None:
             request.progress.step(f"Scoring the artifact on {split} data")
             score = score_predict(request, artifact_predict(process), split, emitted.key)
-            verified |= accuracy_figures(
-                request, score, split, standing="verified", source=told_by(process)
+            accuracy = accuracy_figures(
+                request, score, split, standing=host.standing, source=told_by(process, host)
             )
         measured: dict[FigureName, Figure] = {}
         timed: list[Measurement] = []
@@ -86,7 +90,8 @@ def prove(
         parity=parity,
         golden=golden,
         golden_outputs=outputs,
-        verified=verified,
+        verified=verified | (accuracy if host.standing == "verified" else {}),
+        interpreted=accuracy if host.standing == "interpreted" else {},
         predicted={},
         measured=measured,
         split=split,
@@ -112,7 +117,7 @@ def start(request: Request, emitted: Emitted) -> ArtifactProcess:
         target=request.target.name,
         folder=emitted.folder,
         emission=emitted.emission,
-        host_runtime=request.host_runtime,
+        host_runtime=request.host_runtime.name,
         threads=request.runtime.threads,
     )
 
@@ -124,26 +129,27 @@ def parity_inputs(request: Request, emitted: Emitted) -> Tensors:
     return tuple(torch.cat(list(column))[:_PARITY_SAMPLES] for column in columns)
 
 
-def _gated_parity(request: Request, emitted: Emitted, golden: Tensors, outputs: Tensors) -> Parity:
-    assert request.host_runtime is not None
+def _gated_parity(
+    request: Request, emitted: Emitted, host: HostRuntime, golden: Tensors, outputs: Tensors
+) -> Parity:
     reference = output_tensors(model_predict(emitted.model.module, _CPU)(*golden))
-    parity = compare(
-        reference, outputs, request.outputs, emitted.checks, runtime=request.host_runtime
-    )
+    parity = compare(reference, outputs, request.outputs, emitted.checks, runtime=host)
     gate(parity, emitted.model.scheme)
     return parity
 
 
-def told_by(process: ArtifactProcess) -> str:
-    """Return who computed, in words: runtime, version and build."""
+def told_by(process: ArtifactProcess, host: HostRuntime) -> str:
+    """Return who computed, in words: runtime, version and build, and what it is not."""
     identity = process.identity
-    return f"{identity.runtime} {identity.version}, {identity.platform} build"
+    told = f"{identity.runtime} {identity.version}, {identity.platform} build"
+    return f"{told}; {host.note}" if host.note else told
 
 
-def _memory(process: ArtifactProcess) -> dict[FigureName, Figure]:
-    if process.memory_bytes is None:
+def _memory(process: ArtifactProcess, host: HostRuntime) -> dict[FigureName, Figure]:
+    if process.memory_bytes is None or host.standing != "verified":
         return {}
-    figure = Figure(value=float(process.memory_bytes), standing="verified", source=told_by(process))
+    source = told_by(process, host)
+    figure = Figure(value=float(process.memory_bytes), standing="verified", source=source)
     return {"memory_bytes": figure}
 
 
@@ -205,6 +211,7 @@ def _prove_by_reading(request: Request, emitted: Emitted, split: Split | None) -
         golden=golden,
         golden_outputs=output_tensors(model_predict(emitted.model.module, _CPU)(*golden)),
         verified=size_figures(request, emitted),
+        interpreted={},
         predicted=predicted,
         measured={},
         split=split,

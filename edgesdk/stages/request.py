@@ -13,6 +13,7 @@ from edgesdk.compress.accelerator import find_accelerator
 from edgesdk.device import DeviceProfile, Runtime
 from edgesdk.device_files import load_device
 from edgesdk.errors import TargetUnavailable, UsageError, unknown_name
+from edgesdk.host_runtime import HostRuntime
 from edgesdk.progress import Progress
 from edgesdk.scheme import Scheme
 from edgesdk.target import Target, find_target, require, target_names
@@ -44,11 +45,12 @@ class Request:
     @property
     def can_measure(self) -> bool:
         """Whether the artifact can be clocked on the very device it is for: this machine."""
-        return self.device.name == HOST and self.host_runtime is not None
+        host = self.host_runtime
+        return self.device.name == HOST and host is not None and host.standing == "verified"
 
     @property
-    def host_runtime(self) -> str | None:
-        """The runtime that runs the artifact here, None where nothing can."""
+    def host_runtime(self) -> HostRuntime | None:
+        """What runs the artifact here, None where nothing can."""
         return self.target.host_runtime(self.runtime)
 
     @property

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import ConfigDict
 from torch import Tensor
 
 from edgesdk.cache import key_of
 from edgesdk.compress.evaluation import evaluate_task, model_predict
-from edgesdk.document import read_json, to_json
 from edgesdk.figure import Figure, FigureName, Standing
 from edgesdk.planner.uncertainty import drop_margin
 from edgesdk.stages.request import Request
@@ -61,16 +59,14 @@ class PairedPredict:
 def score_predict(request: Request, predict: Predict, split: Split, key: str) -> Score:
     """Return the score of ``predict`` on a split, cached under ``key``."""
 
-    def build(folder: Path) -> None:
+    def build() -> Score:
         paired = PairedPredict(
             predict, model_predict(request.task.model, request.accelerator), request.outputs
         )
         value = evaluate_task(request.task, paired, split)
-        score = Score(value=value, samples=paired.samples, disagreement=paired.disagreement)
-        (folder / "score.json").write_text(to_json(score), encoding="utf-8")
+        return Score(value=value, samples=paired.samples, disagreement=paired.disagreement)
 
-    folder = request.cache.folder("score", key_of(request.key, key, split), build)
-    return read_json(Score, folder / "score.json")
+    return request.cache.document("score", key_of(request.key, key, split), Score, build)
 
 
 def score_original(request: Request, split: Split) -> Score:

@@ -128,6 +128,7 @@ def _describe(
         baseline=result.baseline,
         predicted=result.predicted,
         verified=result.verified,
+        interpreted=result.interpreted,
         measured=result.measured,
         budget=result.verdicts,
         measurement=proof.measurement,

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
+from typing import get_args
 
 import pytest
 from pages import ROOT, read_prose, read_rows
 
-from edgesdk import artifact, errors
+from edgesdk import artifact, errors, quantity
 from edgesdk.artifact import Manifest
 from edgesdk.budget import Budget
 from edgesdk.cli.app import _INTERRUPTED
+from edgesdk.device import DeviceProfile, Memory, Runtime
 from edgesdk.device_files import load_device, profile_names
+from edgesdk.evidence import Evidence
 from edgesdk.figure import STANDINGS
 from edgesdk.parity import MINIMUM_SQNR_DB
 from edgesdk.plan import Distil, Plan
+from edgesdk.planner import program, proposals, sensitivity
 from edgesdk.planner.search import DEFAULT_MAX_DROP
-from edgesdk.planner.sensitivity import PRUNING_RATIOS, SPREADS
+from edgesdk.planner.tables import width_choices
 from edgesdk.stages import feedback
+from edgesdk.target import target_names
 
 CONCEPTS = ROOT / "docs/concepts"
 
@@ -85,9 +90,21 @@ def test_numbers_in_prose_are_the_code_s() -> None:
     plan = read_prose(CONCEPTS / "plan.md")
     assert f"most {feedback._MAXIMUM_PROBES} probes" in plan
     assert f"most {feedback._MAXIMUM_RECOVERIES} trainings" in plan
-    assert (len(PRUNING_RATIOS), PRUNING_RATIOS[0], PRUNING_RATIOS[-1]) == (9, 0.1, 0.9)
-    assert SPREADS == ("global", "uniform")
-    assert "nine ratios from 10 % to 90 % of its channels, each\n  in two spreads" in plan
+    assert f"up to {sensitivity._SAMPLES} of your inputs" in plan
+    assert f"{sensitivity._FEWEST_SAMPLES} at least" in plan
+    shares = [f"{100 * share:g}" for share in sensitivity.JOINT_SHARES]
+    assert f"to {', '.join(shares[:-1])} and {shares[-1]} % of their channels" in plan
+    front = [f"{100 * share:g}" for share in proposals.FRONT]
+    assert f"for {', '.join(front[:-1])} and {front[-1]} % of the original's" in plan
+    assert f"more than {100 * program.GAP:g} % better" in plan
+    assert f"after {program.TIME_LIMIT_S:g} seconds" in plan
+    assert f"up to {proposals._ROUNDS} times" in plan
+    assert f"aims at {100 * proposals._AIM:g} % of a latency limit" in plan
+    assert f"no more than {100 * (1 - feedback._WORTH_A_PROBE):.0f} %" in plan
+    [row] = width_choices((64,), (1,), 1)
+    assert (len(row), row[0]) == (8, 64 // 8)
+    assert "up to 8 widths" in plan
+    assert "from an eighth of its channels to all" in plan
     assert DEFAULT_MAX_DROP == 0.01
     assert "within a drop of one point" in read_prose(CONCEPTS / "budget.md")
 
@@ -99,8 +116,27 @@ def test_distillation_settings_are_fields() -> None:
 
 
 def test_device_table() -> None:
-    rows = {_code(row[0])[0]: row for row in read_rows(ROOT / "README.md", "device")}
+    rows = {
+        name: _code(row[2])
+        for row in read_rows(ROOT / "README.md", "device")
+        for name in _code(row[0])
+    }
     assert sorted(rows) == sorted(profile_names())
-    for name, row in rows.items():
-        profile = load_device(name)
-        assert tuple(_code(row[2])) == profile.targets, name
+    for name, documented in rows.items():
+        emitted = [target for target in load_device(name).targets if target in target_names()]
+        assert documented == emitted, name
+
+
+def _fields(kind: type) -> set[str]:
+    return {field.name for field in fields(kind)} - {"schema_version"}
+
+
+def test_device_keys_are_documented() -> None:
+    page = (CONCEPTS / "device.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^\| (.+?) \|", page, re.MULTILINE))
+    names = {name for cell in documented for name in _code(cell)}
+    for kind in (DeviceProfile, Memory, Runtime, Evidence):
+        missing = _fields(kind) - names
+        assert not missing, (kind.__name__, missing)
+    kinds = {row[0].strip("`") for row in read_rows(CONCEPTS / "device.md", "kind")}
+    assert kinds == set(get_args(quantity.Evidence))

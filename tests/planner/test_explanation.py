@@ -1,66 +1,28 @@
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from knowing import COMPUTER, FULL, HALF, formats, sensitivity
 
 from edgesdk.budget import Condition, Verdict
-from edgesdk.device import DeviceProfile, Runtime
 from edgesdk.figure import Figure
 from edgesdk.graph import OpGraph
 from edgesdk.plan import Distil, Finetune, Plan, Prune, PrunedGroup, Quantize
 from edgesdk.planner.explanation import broken_verdicts, explain_verdict, write_plan
-from edgesdk.planner.options import Option, PruningCandidate
+from edgesdk.planner.options import option_for
 from edgesdk.planner.search import Assessment, Decision
-from edgesdk.planner.sensitivity import Sensitivity, SensitivityPoint
-from edgesdk.precision_cost import PrecisionCost
-from edgesdk.quantity import Quantity
+from edgesdk.planner.sensitivity import GroupCurve, Sensitivity
+from edgesdk.planner.widths import WidthModel, Widths
 
-GROUP = PrunedGroup(layer="conv", width_before=8, removed=(0, 1))
-GRAPH = OpGraph(model="m", ops=(), tensors={})
+GROUP = PrunedGroup(layer="conv", width_before=8, removed=(0, 1, 2, 3))
 DISTIL = Distil(epochs=7, learning_rate=0.1, temperature=4.0, alpha=0.5, patience=2)
-SENSITIVITY = Sensitivity(
+SENSITIVITY = replace(
+    sensitivity(points=formats({"fp32": 0.0, "int8": 0.0}), samples=99),
     channel_multiple=8,
-    importance="taylor",
-    inputs="calibration",
-    samples=99,
-    metric=0.9,
-    metric_samples=99,
-    drop_range=(-1.0, 1.0),
-    candidates=(
-        PruningCandidate(ratio=0.0, groups=(), graph=GRAPH),
-        PruningCandidate(ratio=0.25, groups=(GROUP,), graph=GRAPH),
-    ),
-    points=(SensitivityPoint(candidate=0, scheme="fp32", loss=0, disagreement=0.0, drop=0.0),),
     notes=("something was seen",),
 )
-NUMBER = Quantity(value=1.0, source="a test", kind="estimated")
-COST = PrecisionCost(
-    mac_per_s=NUMBER,
-    bytes_per_s=NUMBER,
-    op_overhead_s=NUMBER,
-    inference_overhead_s=NUMBER,
-    error_factor=NUMBER,
-)
-RUNTIME = Runtime(
-    target="tflite",
-    delegate="",
-    runtime="litert",
-    minimum_version="1",
-    unit="npu",
-    threads=1,
-    channel_multiple=8,
-    weights_in_ram=True,
-    integer_io=False,
-    precisions={"fp32": COST},
-)
-DEVICE = DeviceProfile(
-    schema_version=1,
-    name="phone",
-    title="A Phone",
-    kind="phone",
-    processor="p",
-    ram_bytes=NUMBER,
-    runtime=(RUNTIME,),
-)
+RUNTIME = replace(COMPUTER.runtime[0], unit="npu")
+DEVICE = replace(COMPUTER, title="A Phone", name="phone", runtime=(RUNTIME,))
 LATENCY = Condition(figure="latency_ms", limit=8.0)
 TOO_SLOW = Verdict(
     condition=LATENCY,
@@ -71,21 +33,20 @@ TOO_SLOW = Verdict(
 FITS = replace(TOO_SLOW, met=True)
 
 
-def assessment(name: str, candidate: int, *verdicts: Verdict) -> Assessment:
-    scheme = "int8" if name.startswith("int8") else "fp32"
+def assessment(scheme: str, widths: Widths, *verdicts: Verdict, gap: float = 0.0) -> Assessment:
     return Assessment(
-        option=Option(candidate=candidate, scheme=scheme, name=name),
-        loss=0.25,
+        option=option_for(widths, FULL, "int8" if scheme == "int8" else "fp32"),
         expected_loss=0.25,
         predicted={},
         verdicts=verdicts,
         plausible=all(verdict.met for verdict in verdicts),
+        gap=gap,
     )
 
 
-SLOW = assessment("fp32", 0, TOO_SLOW)
-FAST = assessment("int8, pruned 25 %", 1, FITS)
-WORSE = assessment("fp32, pruned 25 %", 1, FITS)
+SLOW = assessment("fp32", FULL, TOO_SLOW)
+FAST = assessment("int8", HALF, FITS)
+WORSE = assessment("fp32", HALF, FITS)
 
 
 def decision(*assessments: Assessment, max_drop: float | None = None) -> Decision:
@@ -100,11 +61,16 @@ def decision(*assessments: Assessment, max_drop: float | None = None) -> Decisio
     )
 
 
-def written(taken: Assessment, made: Decision, recovery: Distil | Finetune | None = DISTIL) -> Plan:
+def written(
+    taken: Assessment,
+    made: Decision,
+    recovery: Distil | Finetune | None = DISTIL,
+    known: Sensitivity = SENSITIVITY,
+) -> Plan:
     return write_plan(
         taken,
         made,
-        SENSITIVITY,
+        known,
         task="t",
         task_key="k",
         device=DEVICE,
@@ -119,11 +85,11 @@ def written(taken: Assessment, made: Decision, recovery: Distil | Finetune | Non
 def test_a_plan_prunes_then_recovers_then_quantizes() -> None:
     plan = written(FAST, decision(SLOW, FAST, WORSE))
     assert plan.steps == (
-        Prune(ratio=0.25, channel_multiple=8, importance="taylor", groups=(GROUP,)),
+        Prune(ratio=0.5, channel_multiple=8, importance="taylor", groups=(GROUP,)),
         DISTIL,
         Quantize(scheme="int8"),
     )
-    assert (plan.option, plan.scheme, plan.device) == ("int8, pruned 25 %", "int8", "phone")
+    assert (plan.option, plan.scheme, plan.device) == ("int8, pruned 50 %", "int8", "phone")
     assert (plan.target, plan.seed, plan.task_key) == ("tflite", 3, "k")
 
 
@@ -153,6 +119,53 @@ def test_the_reasons_say_why_this_and_on_what_it_rests() -> None:
         assert said in reasons
 
 
+def test_a_squared_error_is_not_called_a_divergence() -> None:
+    known = replace(SENSITIVITY, formats=formats({"fp32": 0.0, "int8": 0.0}, disagreement=None))
+    reasons = " ".join(written(FAST, decision(FAST), known=known).reasons)
+    assert "relative squared error" in reasons
+    assert "KL divergence" not in reasons
+
+
+def narrowed(kept: Sequence[int], gap: float = 0.0) -> list[str]:
+    """Return the reasons of a plan that keeps so many of the eight channels of each group."""
+    full = (8,) * len(kept)
+    curve = SENSITIVITY.curves[0]
+    curves = tuple(
+        GroupCurve(layer=f"conv{i}", order=curve.order, choices=(k, 8), losses=(1.0, 0.0))
+        if k < 8
+        else GroupCurve(layer=f"conv{i}", order=curve.order, choices=(8,), losses=(0.0,))
+        for i, k in enumerate(kept)
+    )
+    model = WidthModel(
+        graph=OpGraph(model="m", ops=(), tensors={}),
+        groups=tuple(c.layer for c in curves),
+        full=full,
+        extents=(),
+    )
+    known = replace(SENSITIVITY, widths=model, curves=curves)
+    option = option_for(tuple(kept), full, "fp32")
+    taken = replace(FAST, option=option, gap=gap)
+    return list(written(taken, decision(taken), known=known).reasons)
+
+
+def test_the_groups_that_give_way_most_are_named() -> None:
+    text = " ".join(narrowed([6, 8, 2, 4]))
+    assert "conv2 8 to 2, conv3 8 to 4, conv0 8 to 6; 1 of 4 groups stay whole" in text
+    assert "conv1" not in text
+
+
+def test_only_some_of_many_groups_are_named() -> None:
+    text = " ".join(narrowed([7, 6, 5, 4, 3, 2]))
+    assert "conv5 8 to 2, conv4 8 to 3, conv3 8 to 4, conv2 8 to 5 and 2 more groups" in text
+    assert "0 of 6 groups stay whole" in text
+
+
+def test_a_gap_is_said_and_a_proven_optimum_is_not_doubted() -> None:
+    assert "less than 97.5% of its loss" in " ".join(narrowed([4], gap=0.025))
+    assert "of its loss" not in " ".join(narrowed([4]))
+    assert "stay whole" not in " ".join(written(SLOW, decision(SLOW)).reasons)
+
+
 def test_the_nearest_plan_never_claims_to_fit() -> None:
     plan = written(SLOW, decision(SLOW))
     assert plan.reasons[0].startswith("No option fits")
@@ -162,9 +175,9 @@ def test_the_nearest_plan_never_claims_to_fit() -> None:
 def test_what_was_not_taken_is_listed_with_its_reason() -> None:
     plan = written(FAST, decision(SLOW, FAST, WORSE))
     reasons = {item.option: item.reason for item in plan.rejected}
-    assert set(reasons) == {"fp32", "fp32, pruned 25 %"}
+    assert set(reasons) == {"fp32", "fp32, pruned 50 %"}
     assert "limit 8 ms" in reasons["fp32"]
-    assert reasons["fp32, pruned 25 %"].startswith("fits, but")
+    assert reasons["fp32, pruned 50 %"].startswith("fits, but")
 
 
 @pytest.mark.parametrize(("max_drop", "said"), [(0.01, "1 %"), (0.0, "0 %"), (-0.02, "-2 %")])

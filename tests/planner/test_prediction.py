@@ -4,50 +4,26 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from knowing import FULL, HALF, OPTIONS, formats, joint, precision, sensitivity
+from knowing import RUNTIME as PLAIN
 from torch import nn
 
-from edgesdk.device import Runtime
 from edgesdk.figure import Figure
 from edgesdk.graph import OpGraph
-from edgesdk.plan import PrunedGroup
-from edgesdk.planner.options import Option, PruningCandidate, option_name
-from edgesdk.planner.prediction import predict_costs, predict_figures
-from edgesdk.planner.sensitivity import Sensitivity, SensitivityPoint
+from edgesdk.planner.options import Option, option_for, pruned_share
+from edgesdk.planner.prediction import predict_costs, predict_drop
+from edgesdk.planner.sensitivity import Sensitivity
 from edgesdk.planner.uncertainty import drop_margin
-from edgesdk.precision_cost import PrecisionCost
-from edgesdk.quantity import Quantity
 from edgesdk.scheme import Scheme
 from edgesdk.trace import trace
 
-ORIGINAL = Option(candidate=0, scheme="int8", name="int8")
-PRUNED = Option(candidate=1, scheme="int8", name="int8, pruned 50 %")
+ORIGINAL, PRUNED = OPTIONS["int8"], OPTIONS["int8, pruned 50 %"]
 
-
-def quantity(value: float) -> Quantity:
-    return Quantity(value=value, source="a test", kind="estimated")
-
-
-def cost(rate: float, error_factor: float) -> PrecisionCost:
-    return PrecisionCost(
-        mac_per_s=quantity(rate),
-        bytes_per_s=quantity(rate),
-        op_overhead_s=quantity(1e-6),
-        inference_overhead_s=quantity(1e-5),
-        error_factor=quantity(error_factor),
-    )
-
-
-RUNTIME = Runtime(
-    target="tflite",
-    delegate="",
+RUNTIME = replace(
+    PLAIN,
     runtime="tflite-micro",
-    minimum_version="1",
-    unit="cpu",
-    threads=1,
-    channel_multiple=1,
-    weights_in_ram=False,
     integer_io=True,
-    precisions={"fp32": cost(1e8, 2.0), "int8": cost(4e8, 3.0)},
+    precisions={"fp32": precision(1e8, 2.0), "int8": precision(4e8, 3.0)},
 )
 
 
@@ -64,95 +40,103 @@ def graphs() -> tuple[OpGraph, OpGraph]:
     return network(32), network(16)
 
 
-EMPTY = OpGraph(model="m", ops=(), tensors={})
-
-
-def sensitivity(
+def known(
     drop: float | None,
     *,
-    graphs: tuple[OpGraph, OpGraph] = (EMPTY, EMPTY),
+    pruned: float | None = None,
     disagreement: float | None = 0.04,
     samples: int = 400,
     metric_samples: int = 400,
 ) -> Sensitivity:
-    group = PrunedGroup(layer="0", width_before=32, removed=tuple(range(16)))
-    points = [
-        SensitivityPoint(
-            candidate=index, scheme=scheme, loss=0.1, disagreement=disagreement, drop=drop
-        )
-        for index in (0, 1)
-        for scheme in ("fp32", "int8")
-    ]
-    return Sensitivity(
-        channel_multiple=1,
-        importance="taylor",
-        inputs="calibration",
-        samples=samples,
+    """Return what is known of a network whose formats drop so much, and ``pruned`` more at half."""
+    points = formats(
+        {"fp32": 0.1, "int8": 0.1},
+        drops={"fp32": drop, "int8": drop},
+        disagreement=disagreement,
+    )
+    return sensitivity(
+        points=points,
+        joint_points=() if pruned is None else (joint(1.0, 1.0, pruned),),
         metric=None if drop is None else 0.9,
+        samples=samples,
         metric_samples=metric_samples,
-        drop_range=(-1.0, 1.0),
-        candidates=(
-            PruningCandidate(ratio=0.0, groups=(), graph=graphs[0]),
-            PruningCandidate(ratio=0.5, groups=(group,), graph=graphs[1]),
-        ),
-        points=tuple(points),
-        notes=(),
     )
 
 
-def predicted_drop(option: Option, known: Sensitivity, *, recovers: bool) -> Figure | None:
-    return predict_figures(option, known, RUNTIME, recovers=recovers).get("accuracy_drop")
+MARGIN = drop_margin(disagreement=0.04, samples=400)
 
 
 def test_without_training_the_drop_is_as_simulated() -> None:
-    margin = drop_margin(disagreement=0.04, samples=400)
-    for option, recovers in ((ORIGINAL, True), (ORIGINAL, False), (PRUNED, False)):
-        found = predicted_drop(option, sensitivity(0.1), recovers=recovers)
+    for recovers in (True, False):
+        found = predict_drop(ORIGINAL, known(0.1), recovers=recovers)
         assert found is not None
         assert found.value == pytest.approx(0.1)
-        assert (found.low, found.high) == pytest.approx((0.1 - margin, 0.1 + margin))
+        assert (found.low, found.high) == pytest.approx((0.1 - MARGIN, 0.1 + MARGIN))
         assert (found.standing, found.source) == ("predicted", "simulated")
 
 
+def test_what_pruning_drops_is_added_and_less_sure() -> None:
+    found = predict_drop(PRUNED, known(0.1, pruned=0.2), recovers=False)
+    assert found is not None
+    assert found.value == pytest.approx(0.3)
+    # One network was scored: it may be off by all that it dropped.
+    assert (found.low, found.high) == pytest.approx((0.1 - MARGIN, 0.5 + MARGIN))
+    assert found.source == "simulated"
+
+
 def test_with_training_the_drop_lies_between_none_and_that() -> None:
-    margin = drop_margin(disagreement=0.04, samples=400)
-    found = predicted_drop(PRUNED, sensitivity(0.1), recovers=True)
+    found = predict_drop(PRUNED, known(0.0, pruned=0.1), recovers=True)
     assert found is not None
     assert found.value == pytest.approx(0.05)
-    assert (found.low, found.high) == pytest.approx((-margin, 0.1 + margin))
+    assert (found.low, found.high) == pytest.approx((-0.1 - MARGIN, 0.2 + MARGIN))
     assert "before recovery" in found.source
 
 
 def test_training_is_not_expected_to_make_a_gain_smaller() -> None:
-    found = predicted_drop(PRUNED, sensitivity(-0.02), recovers=True)
+    found = predict_drop(PRUNED, known(-0.02, pruned=0.0), recovers=True)
     assert found is not None
     assert found.value == pytest.approx(-0.02)
-    assert found.high == pytest.approx(-0.02 + drop_margin(disagreement=0.04, samples=400))
+    assert found.high == pytest.approx(-0.02 + MARGIN)
 
 
 def test_without_a_metric_no_drop_is_predicted() -> None:
-    assert predicted_drop(ORIGINAL, sensitivity(None), recovers=True) is None
+    assert predict_drop(ORIGINAL, known(None), recovers=True) is None
+    assert predict_drop(PRUNED, known(None), recovers=True) is None
 
 
 @pytest.mark.parametrize(("samples", "metric_samples"), [(400, 25), (25, 400)])
 def test_the_smaller_sample_decides_how_sure_it_is(samples: int, metric_samples: int) -> None:
-    known = sensitivity(0.1, samples=samples, metric_samples=metric_samples)
-    found = predicted_drop(ORIGINAL, known, recovers=False)
+    few = known(0.1, samples=samples, metric_samples=metric_samples)
+    found = predict_drop(ORIGINAL, few, recovers=False)
     assert found is not None
     assert found.high == pytest.approx(0.1 + drop_margin(disagreement=0.04, samples=25))
 
 
-@given(st.floats(-0.5, 1), st.none() | st.floats(0, 1), st.booleans())
+@given(
+    st.floats(-0.5, 1), st.none() | st.floats(-0.5, 1), st.none() | st.floats(0, 1), st.booleans()
+)
 def test_every_interval_holds_its_value(
-    drop: float, disagreement: float | None, recovers: bool
+    drop: float, pruned: float | None, disagreement: float | None, recovers: bool
 ) -> None:
-    known = sensitivity(drop, disagreement=disagreement)
+    found = known(drop, pruned=pruned, disagreement=disagreement)
     for option in (ORIGINAL, PRUNED):
-        for figure in predict_figures(option, known, RUNTIME, recovers=recovers).values():
+        figure = predict_drop(option, found, recovers=recovers)
+        assert figure is not None
+        assert figure.standing == "predicted"
+        assert figure.low is not None
+        assert figure.high is not None
+        assert figure.low <= figure.value <= figure.high
+
+
+@pytest.mark.parametrize("scheme", ["fp32", "int8"])
+def test_every_costs_interval_holds_its_value(
+    graphs: tuple[OpGraph, OpGraph], scheme: Scheme
+) -> None:
+    for graph in graphs:
+        for figure in predict_costs(graph, RUNTIME, scheme).values():
             assert figure.standing == "predicted"
             assert figure.low is not None
-            assert figure.high is not None
-            assert figure.low <= figure.value <= figure.high
+            assert figure.low <= figure.value <= figure.upper
 
 
 def test_flash_is_predicted_where_weights_stay_in_it(graphs: tuple[OpGraph, OpGraph]) -> None:
@@ -190,15 +174,25 @@ def test_pruning_and_quantizing_never_cost_more(graphs: tuple[OpGraph, OpGraph])
         assert narrow.value < wide.value
 
 
-def test_an_option_is_predicted_from_its_own_graph(graphs: tuple[OpGraph, OpGraph]) -> None:
-    known = sensitivity(0.1, graphs=graphs)
-    found = predict_figures(PRUNED, known, RUNTIME, recovers=False)
-    costs = predict_costs(graphs[1], RUNTIME, "int8")
-    assert {name: found[name] for name in costs} == costs
-    assert set(found) == {*costs, "accuracy_drop"}
-
-
 def test_an_options_name_says_what_it_is() -> None:
-    original, pruned = sensitivity(0.1).candidates
-    assert option_name(original, "int8") == "int8"
-    assert option_name(pruned, "fp16") == "fp16, pruned 50 %"
+    assert option_for(FULL, FULL, "int8").name == "int8"
+    assert option_for(HALF, FULL, "fp16").name == "fp16, pruned 50 %"
+    assert option_for((), (), "fp32") == Option(scheme="fp32", widths=(), name="fp32")
+
+
+def test_options_of_one_name_may_differ() -> None:
+    one, other = (option_for(w, (8, 8), "fp32") for w in ((4, 8), (8, 4)))
+    assert one.name == other.name
+    assert one != other
+
+
+def test_the_pruned_share_is_of_all_channels() -> None:
+    assert pruned_share((4, 24), (8, 24)) == pytest.approx(4 / 32)
+    assert pruned_share((), ()) == 0.0
+
+
+def test_a_drop_stays_within_what_the_metric_can_do() -> None:
+    narrow = replace(known(0.1, pruned=0.9), drop_range=(-0.1, 0.4))
+    found: Figure | None = predict_drop(PRUNED, narrow, recovers=False)
+    assert found is not None
+    assert (found.low, found.value, found.high) == (-0.1, 0.4, 0.4)

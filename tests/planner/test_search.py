@@ -1,100 +1,25 @@
 import math
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from knowing import COMPUTER, MICRO, OPTIONS, SCHEMES, formats, sensitivity
 
-from edgesdk.budget import Budget, Relative
-from edgesdk.device import DeviceProfile, Runtime
+from edgesdk.budget import Budget, Relative, absolute_conditions
+from edgesdk.device import DeviceProfile
 from edgesdk.errors import UsageError
 from edgesdk.figure import Figure, FigureName, Figures
-from edgesdk.graph import OpGraph
-from edgesdk.plan import PrunedGroup
 from edgesdk.planner import search
-from edgesdk.planner.options import PruningCandidate
-from edgesdk.planner.search import Decision, all_options, decide
-from edgesdk.planner.sensitivity import Sensitivity, SensitivityPoint
-from edgesdk.precision_cost import PrecisionCost
-from edgesdk.quantity import Quantity
-from edgesdk.scheme import Scheme
+from edgesdk.planner.options import Option
+from edgesdk.planner.proposals import Proposed
+from edgesdk.planner.search import Decision, decide, resolve_budget
 
-SCHEMES: tuple[Scheme, ...] = ("fp32", "int8")
-OPTIONS = ("fp32", "int8", "fp32, pruned 50 %", "int8, pruned 50 %")
-GROUP = PrunedGroup(layer="conv", width_before=8, removed=(0, 1, 2, 3))
-EMPTY = OpGraph(model="m", ops=(), tensors={})
+NAMES = tuple(OPTIONS)
 
 Table = Mapping[str, Figures]
-
-
-def quantity(value: float) -> Quantity:
-    return Quantity(value=value, source="a test", kind="estimated")
-
-
-COST = PrecisionCost(
-    mac_per_s=quantity(1e9),
-    bytes_per_s=quantity(1e9),
-    op_overhead_s=quantity(0),
-    inference_overhead_s=quantity(0),
-    error_factor=quantity(2),
-)
-RUNTIME = Runtime(
-    target="tflite",
-    delegate="",
-    runtime="litert",
-    minimum_version="1",
-    unit="cpu",
-    threads=1,
-    channel_multiple=1,
-    weights_in_ram=False,
-    integer_io=False,
-    precisions={"fp32": COST, "int8": COST},
-    runtime_ram_bytes=quantity(24_000),
-    runtime_flash_bytes=quantity(50_000),
-)
-COMPUTER = DeviceProfile(
-    schema_version=1,
-    name="board",
-    title="A board",
-    kind="computer",
-    processor="p",
-    ram_bytes=quantity(2**30),
-    runtime=(RUNTIME,),
-)
-MICRO = replace(
-    COMPUTER,
-    kind="microcontroller",
-    ram_bytes=quantity(64_000),
-    flash_bytes=quantity(150_000),
-)
-
-
-def sensitivity(losses: Mapping[str, float], *, metric: float | None = 0.9) -> Sensitivity:
-    points = [
-        SensitivityPoint(candidate=candidate, scheme=scheme, loss=0.0, disagreement=0.0, drop=0.0)
-        for candidate in (0, 1)
-        for scheme in SCHEMES
-    ]
-    return Sensitivity(
-        channel_multiple=1,
-        importance="taylor",
-        inputs="calibration",
-        samples=100,
-        metric=metric,
-        metric_samples=100,
-        drop_range=(-1.0, 1.0),
-        candidates=(
-            PruningCandidate(ratio=0.0, groups=(), graph=EMPTY),
-            PruningCandidate(ratio=0.5, groups=(GROUP,), graph=EMPTY),
-        ),
-        points=tuple(
-            replace(point, loss=losses[name]) for point, name in zip(points, OPTIONS, strict=True)
-        ),
-        notes=(),
-    )
 
 
 def guess(value: float, factor: float = 2.0) -> Figure:
@@ -106,7 +31,9 @@ def drop(value: float, margin: float = 0.005) -> Figure:
     return Figure(value=value, standing="predicted", low=value - margin, high=value + margin)
 
 
-LOSSES = dict(zip(OPTIONS, (0.0, 0.1, 1.0, 1.5), strict=True))
+# What each format loses and, added to either, what half of the channels do.
+FORMATS = {"fp32": 0.0, "int8": 0.1}
+PRUNED = 1.0
 FIGURES: Table = {
     "fp32": {"latency_ms": guess(16), "size_bytes": guess(400), "accuracy_drop": drop(0.0)},
     "int8": {"latency_ms": guess(8), "size_bytes": guess(100), "accuracy_drop": drop(0.01)},
@@ -132,25 +59,34 @@ def patched(patch: pytest.MonkeyPatch) -> Decide:
         budget: Budget,
         *,
         figures: Table = FIGURES,
-        losses: Mapping[str, float] = LOSSES,
+        losses: Mapping[Any, float] = FORMATS,
+        pruned_loss: float = PRUNED,
         device: DeviceProfile = COMPUTER,
         metric: float | None = 0.9,
         baseline: Figures | None = None,
+        learned: Mapping[str, Figures] | None = None,
         **options: Any,
     ) -> Decision:
-        patch.setattr(search, "predict_figures", lambda option, *_, **__: figures[option.name])
+        def drop(option: Option, *_: object, **__: object) -> Figure | None:
+            return figures[option.name].get("accuracy_drop")
+
+        patch.setattr(search, "predict_drop", drop)
+        asked, objective = resolve_budget(budget, can_score=metric is not None)
         return decide(
-            sensitivity(losses, metric=metric),
-            device,
-            RUNTIME,
-            budget,
-            schemes=SCHEMES,
-            baseline=baseline or {},
+            [Proposed(option=o, costs=_costs(figures[name])) for name, o in OPTIONS.items()],
+            sensitivity(pruned_loss=pruned_loss, points=formats(losses), metric=metric),
+            absolute_conditions(asked, baseline or {}, device.hard_limits("tflite")),
+            objective,
             recovers=True,
+            learned={OPTIONS[name]: known for name, known in (learned or {}).items()},
             **options,
         )
 
     return ask
+
+
+def _costs(figures: Figures) -> Figures:
+    return {name: figure for name, figure in figures.items() if name != "accuracy_drop"}
 
 
 @pytest.fixture
@@ -160,10 +96,6 @@ def deciding(monkeypatch: pytest.MonkeyPatch) -> Decide:
 
 def chosen(decision: Decision) -> str | None:
     return decision.chosen.option.name if decision.chosen else None
-
-
-def test_the_options_are_every_candidate_in_every_scheme() -> None:
-    assert tuple(o.name for o in all_options(sensitivity(LOSSES), SCHEMES)) == OPTIONS
 
 
 @pytest.mark.parametrize(
@@ -193,30 +125,20 @@ def test_all_conditions_hold_together(deciding: Decide) -> None:
 
 
 def test_equal_losses_are_decided_by_latency(deciding: Decide) -> None:
-    tied = {**LOSSES, "fp32, pruned 50 %": 0.0, "int8": 0.0}
-    decision = deciding(Budget(size_bytes=1000), losses=tied)
-    assert chosen(decision) == "fp32, pruned 50 %"
+    decision = deciding(Budget(size_bytes=1000), pruned_loss=0.0)
+    assert chosen(decision) == "fp32, pruned 50 %"  # int8 loses a little, fp32 is slower
 
 
-def test_a_heavier_pruning_is_not_expected_to_lose_less() -> None:
-    """What is almost empty answers evenly, and so diverges less than a confident wrong answer."""
-    ratios, losses = (0.0, 0.2, 0.4, 0.8), (0.1, 0.1, 1.1, 0.9)
-    base = sensitivity(LOSSES)
-    known = replace(
-        base,
-        candidates=tuple(replace(base.candidates[1], ratio=ratio) for ratio in ratios),
-        points=tuple(
-            replace(base.points[0], candidate=index, loss=loss) for index, loss in enumerate(losses)
-        ),
+def test_the_losses_of_format_and_widths_add_up(deciding: Decide) -> None:
+    decision = deciding(Budget(latency_ms=9))
+    assert {a.option.name: a.expected_loss for a in decision.assessments} == pytest.approx(
+        {"fp32": 0.0, "int8": 0.1, "fp32, pruned 50 %": 1.0, "int8, pruned 50 %": 1.1}
     )
-    expected = [search._expected_loss(option, known) for option in all_options(known, ["fp32"])]
-    # The format's own loss stays; what pruning adds grows at least in proportion.
-    assert expected == pytest.approx([0.1, 0.1, 1.1, 2.1])
 
 
 def test_assessments_are_ranked_and_complete(deciding: Decide) -> None:
     decision = deciding(Budget(latency_ms=9))
-    assert [a.option.name for a in decision.assessments] == list(OPTIONS)
+    assert [a.option.name for a in decision.assessments] == list(NAMES)
     assert [a.plausible for a in decision.assessments] == [False, False, True, True]
 
 
@@ -267,7 +189,7 @@ def test_a_measurement_counts_though_a_prediction_would_be_excused(deciding: Dec
 def test_what_was_learned_of_one_option_says_nothing_of_another(deciding: Decide) -> None:
     decision = deciding(Budget(latency_ms=10), learned={"fp32": measured(1.0)})
     assert chosen(decision) == "fp32"
-    decision = deciding(Budget(latency_ms=10), learned={"fp16": measured(1.0)})
+    decision = deciding(Budget(latency_ms=10), learned={"int8, pruned 50 %": measured(1.0)})
     assert chosen(decision) == "fp32, pruned 50 %"
 
 
@@ -336,7 +258,7 @@ def test_a_figure_nobody_knows_is_never_met(deciding: Decide) -> None:
 
 
 def test_a_microcontrollers_memory_limits_without_being_asked(deciding: Decide) -> None:
-    sizes = dict(zip(OPTIONS, (400_000, 100_001, 200_000, 49_000), strict=True))
+    sizes = dict(zip(NAMES, (400_000, 100_001, 200_000, 49_000), strict=True))
     figures = {
         name: {
             "latency_ms": guess(1),
@@ -364,7 +286,7 @@ def test_a_microcontrollers_memory_limits_without_being_asked(deciding: Decide) 
 def test_a_budget_cannot_loosen_the_devices_limits(deciding: Decide) -> None:
     figures = {
         name: {"latency_ms": guess(1), "memory_bytes": guess(50_000, 1.0), "flash_bytes": guess(1)}
-        for name in OPTIONS
+        for name in NAMES
     }
     budget = Budget(memory_bytes=60_000)
     assert chosen(deciding(budget, figures=figures)) is not None
@@ -388,7 +310,7 @@ def test_a_drop_alone_means_the_fastest_within_it(deciding: Decide) -> None:
 
 
 def test_equal_latencies_are_then_decided_by_loss(deciding: Decide) -> None:
-    figures = {name: {**FIGURES[name], "latency_ms": guess(4)} for name in OPTIONS}
+    figures = {name: {**FIGURES[name], "latency_ms": guess(4)} for name in NAMES}
     assert chosen(deciding(Budget(max_drop=1.0), figures=figures)) == "fp32"
 
 
@@ -419,8 +341,9 @@ def test_a_relative_limit_is_one_of_the_baseline(deciding: Decide) -> None:
 
 
 def test_a_loss_that_is_as_large_as_can_be_is_taken_last(deciding: Decide) -> None:
-    losses = {**LOSSES, "fp32, pruned 50 %": sys.float_info.max}
-    assert chosen(deciding(Budget(latency_ms=9), losses=losses)) == "int8, pruned 50 %"
+    broken = {"fp32": 0.0, "int8": sys.float_info.max}
+    assert chosen(deciding(Budget(latency_ms=17), losses=broken)) == "fp32, pruned 50 %"
+    assert chosen(deciding(Budget(latency_ms=7), losses=broken)) == "int8, pruned 50 %"
 
 
 POSITIVE = st.floats(0.01, 100)
@@ -428,23 +351,25 @@ LIMIT = st.none() | POSITIVE
 
 
 @given(
-    st.lists(st.tuples(POSITIVE, POSITIVE, POSITIVE), min_size=4, max_size=4),
+    st.lists(st.tuples(POSITIVE, POSITIVE), min_size=4, max_size=4),
+    st.tuples(POSITIVE, POSITIVE, POSITIVE),
     LIMIT,
     LIMIT,
     st.sets(st.sampled_from(["latency_ms", "size_bytes"])),
 )
 def test_any_decision_is_the_best_there_is(
-    rows: list[tuple[float, float, float]],
+    rows: list[tuple[float, float]],
+    lost: tuple[float, float, float],
     latency_ms: float | None,
     size_bytes: float | None,
     provable: set[FigureName],
 ) -> None:
     if latency_ms is None and size_bytes is None:
         return
-    losses = dict(zip(OPTIONS, (row[0] for row in rows), strict=True))
+    losses, pruned_loss = dict(zip(SCHEMES, lost, strict=False)), lost[2]
     figures: dict[str, dict[FigureName, Figure]] = {
-        name: {"latency_ms": guess(row[1]), "size_bytes": guess(row[2])}
-        for name, row in zip(OPTIONS, rows, strict=True)
+        name: {"latency_ms": guess(row[0]), "size_bytes": guess(row[1])}
+        for name, row in zip(NAMES, rows, strict=True)
     }
     limits: dict[FigureName, float | None] = {"latency_ms": latency_ms, "size_bytes": size_bytes}
 
@@ -454,22 +379,23 @@ def test_any_decision_is_the_best_there_is(
             for key, limit in limits.items()
         )
 
-    fitting = [name for name in OPTIONS if fits(name)]
+    fitting = [name for name in NAMES if fits(name)]
     with pytest.MonkeyPatch.context() as patch:
         decision = patched(patch)(
             Budget(latency_ms=latency_ms, size_bytes=size_bytes),
             figures=figures,
             losses=losses,
+            pruned_loss=pruned_loss,
             provable=provable,
         )
 
     def rank(name: str) -> tuple[float, float, str]:
-        original = losses[name.removesuffix(", pruned 50 %")]
-        return max(losses[name], original), figures[name]["latency_ms"].value, name
+        loss = losses[OPTIONS[name].scheme] + (pruned_loss if "pruned" in name else 0.0)
+        return loss, figures[name]["latency_ms"].value, name
 
     assert chosen(decision) == min(fitting, key=rank, default=None)
     excess = {
         name: max(2 * figures[name][key].value / limit for key, limit in limits.items() if limit)
-        for name in OPTIONS
+        for name in NAMES
     }
     assert excess[decision.nearest.option.name] == pytest.approx(min(excess.values()))

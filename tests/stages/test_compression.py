@@ -44,6 +44,7 @@ def plan_of(*steps: Any, seed: int = 0) -> Plan:
         option="",
         scheme="fp16",
         steps=steps,
+        steps_sha256="",
         predicted={},
         baseline={},
         reasons=(),

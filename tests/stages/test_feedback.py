@@ -14,7 +14,9 @@ from edgesdk.cache import Cache
 from edgesdk.cost.latency import predict_latency
 from edgesdk.device import DeviceProfile
 from edgesdk.figure import Figure, FigureName
-from edgesdk.plan import Plan
+from edgesdk.plan import Plan, Prune
+from edgesdk.planner.options import Option
+from edgesdk.planner.prediction import predict_costs
 from edgesdk.planner.sensitivity import Sensitivity
 from edgesdk.progress import Silent
 from edgesdk.stages import feedback
@@ -60,10 +62,14 @@ def asking(reference_device: DeviceProfile, shared_cache: Path) -> Asking:
     return ask
 
 
-class Script:
-    """Stands for carrying plans out: a function says which figure of an attempt misses."""
+Missed = FigureName | tuple[FigureName, float] | None
 
-    def __init__(self, misses: Callable[[Plan, Split | None, bool], FigureName | None]) -> None:
+
+class Script:
+    """Stands for carrying plans out: a function says which figure of an attempt misses, and how
+    large it is where that matters."""
+
+    def __init__(self, misses: Callable[[Plan, Split | None, bool], Missed]) -> None:
         self.misses = misses
         self.calls: list[tuple[str, Split | None, bool]] = []
 
@@ -76,14 +82,15 @@ class Script:
         verified: dict[FigureName, Figure] = {}
         verdicts: tuple[Verdict, ...] = ()
         if missed is not None:
-            verified[missed] = Figure(value=1e12, standing="verified")
-            condition = Condition(figure=missed, limit=1.0)
+            name, value = missed if isinstance(missed, tuple) else (missed, 1e12)
+            verified[name] = Figure(value=value, standing="verified")
+            condition = Condition(figure=name, limit=1.0)
             verdicts = (
-                Verdict(condition=condition, met=False, figure=verified[missed], reason="too much"),
+                Verdict(condition=condition, met=False, figure=verified[name], reason="too much"),
             )
         proof = Proof(
-            parity=PARITY, golden=(), golden_outputs=(), verified=verified, predicted={},
-            measured={}, split=split, left_open=(),
+            parity=PARITY, golden=(), golden_outputs=(), verified=verified, interpreted={},
+            predicted={}, measured={}, split=split, left_open=(),
         )  # fmt: skip
         return Attempt(
             status="ok" if missed is None else "infeasible",
@@ -134,30 +141,45 @@ def test_without_training_validation_is_scored_by_the_probe(
     asking: Asking, scripted: Scripted
 ) -> None:
     script = scripted(lambda *_: None)
-    found = find_attempt(*asking(Budget(size_bytes=Relative(fraction=0.95), max_drop=0.05)))
+    found = find_attempt(*asking(Budget(size_bytes=Relative(fraction=0.6), max_drop=0.05)))
     option = found.plan.option
     assert not trains(found.plan.steps)
     assert script.calls == [(option, "validation", False), (option, "test", True)]
 
 
-def test_a_shape_that_misses_is_not_trained(asking: Asking, scripted: Scripted) -> None:
-    def too_big(plan: Plan, split: Split | None, recovered: bool) -> FigureName | None:
-        return None if "70 %" in plan.option else "size_bytes"
+def test_a_shape_that_misses_is_not_trained_and_what_it_taught_is_used(
+    asking: Asking, scripted: Scripted
+) -> None:
+    """Files are half as large again as predicted, which the first that is emitted shows."""
+    request, known, baseline = asking(Budget(size_bytes=Relative(fraction=0.5)))
+    limit = 0.5 * baseline.figures["size_bytes"].value
+    sizes: dict[str, list[float]] = {}
 
-    script = scripted(too_big)
-    found = find_attempt(*asking(Budget(size_bytes=Relative(fraction=0.5))))
+    def real_size(plan: Plan, split: Split | None, recovered: bool) -> Missed:
+        kept = {
+            g.layer: g.width_after for s in plan.steps if isinstance(s, Prune) for g in s.groups
+        }
+        groups = zip(known.widths.groups, known.widths.full, strict=True)
+        graph = known.widths.at(tuple(kept.get(layer, full) for layer, full in groups))
+        size = 1.5 * predict_costs(graph, request.runtime, plan.scheme)["size_bytes"].value
+        sizes.setdefault(plan.scheme, []).append(size)
+        return None if size <= limit else ("size_bytes", size)
+
+    script = scripted(real_size)
+    found = find_attempt(request, known, baseline)
     assert found.status == "ok"
-    assert "70 %" in found.plan.option
     assert script.trained == [found.plan.option]
-    options = [option for option, *_ in script.calls]
-    # Each that missed was tried once, and learned from.
-    assert len(set(options[:-2])) == len(options[:-2])
+    # In a format the first guess misses. From then on the limit is aimed at with what is known.
+    first, *later = sizes[found.plan.scheme]
+    assert first > limit
+    assert all(0.7 * limit < size <= limit for size in later)
+    assert all(size <= limit for _, *others in sizes.values() for size in others)
 
 
 def test_what_training_does_not_recover_is_given_up_after_three(
     asking: Asking, scripted: Scripted
 ) -> None:
-    def never_recovers(plan: Plan, split: Split | None, recovered: bool) -> FigureName | None:
+    def never_recovers(plan: Plan, split: Split | None, recovered: bool) -> Missed:
         return "accuracy_drop" if recovered and trains(plan.steps) else None
 
     script = scripted(never_recovers)
@@ -171,7 +193,7 @@ def test_what_training_does_not_recover_is_given_up_after_three(
 def test_after_three_trainings_in_vain_what_needs_none_is_still_tried(
     asking: Asking, scripted: Scripted
 ) -> None:
-    def never_recovers(plan: Plan, split: Split | None, recovered: bool) -> FigureName | None:
+    def never_recovers(plan: Plan, split: Split | None, recovered: bool) -> Missed:
         return "accuracy_drop" if recovered and trains(plan.steps) else None
 
     script = scripted(never_recovers)
@@ -184,7 +206,7 @@ def test_after_three_trainings_in_vain_what_needs_none_is_still_tried(
 def test_nothing_is_chosen_again_after_test_data_was_seen(
     asking: Asking, scripted: Scripted
 ) -> None:
-    def refuted(plan: Plan, split: Split | None, recovered: bool) -> FigureName | None:
+    def refuted(plan: Plan, split: Split | None, recovered: bool) -> Missed:
         return "accuracy_drop" if split == "test" else None
 
     script = scripted(refuted)
@@ -221,13 +243,14 @@ def test_planning_alone_carries_nothing_out(asking: Asking, scripted: Scripted) 
 def test_knowledge_adds_up_and_is_never_changed() -> None:
     latency = Figure(value=1.0, standing="measured")
     size = Figure(value=2.0, standing="verified")
+    int8, fp32 = (Option(scheme=scheme, widths=(8,), name="") for scheme in ("int8", "fp32"))
     empty = Knowledge()
-    one = empty.with_figures("int8", {"latency_ms": latency})
-    two = one.with_figures("int8", {"size_bytes": size}).with_figures("fp32", {"size_bytes": size})
+    one = empty.with_figures(int8, {"latency_ms": latency})
+    two = one.with_figures(int8, {"size_bytes": size}).with_figures(fp32, {"size_bytes": size})
     assert empty.learned == {}
-    assert one.learned == {"int8": {"latency_ms": latency}}
-    assert two.learned["int8"] == {"latency_ms": latency, "size_bytes": size}
-    assert set(two.learned) == {"int8", "fp32"}
+    assert one.learned == {int8: {"latency_ms": latency}}
+    assert two.learned[int8] == {"latency_ms": latency, "size_bytes": size}
+    assert set(two.learned) == {int8, fp32}
 
 
 def test_a_measurement_corrects_predictions_of_its_scheme(asking: Asking) -> None:
@@ -236,7 +259,7 @@ def test_a_measurement_corrects_predictions_of_its_scheme(asking: Asking) -> Non
     knowledge = Knowledge().with_latency(request, baseline.graph, "fp32", 3 * predicted_ms)
     corrected = knowledge.corrected(request).runtime_for("numpy")
     after = predict_latency(baseline.graph, corrected, "fp32").total
-    assert after.value == pytest.approx(3 * predicted_ms)
+    assert after.value == pytest.approx(3 * predicted_ms, rel=0.02)
     assert corrected.precisions["fp16"] == request.runtime.precisions["fp16"]
     assert Knowledge().corrected(request) is request.device
 
@@ -246,8 +269,8 @@ def test_a_relative_latency_is_compared_in_the_baselines_time(asking: Asking) ->
     first = Figure(value=10.0, standing="measured")
     baseline = replace(baseline, figures={**baseline.figures, "latency_ms": first})
     proof = Proof(
-        parity=PARITY, golden=(), golden_outputs=(), verified={}, predicted={}, split=None,
-        left_open=(), measured={"latency_ms": Figure(value=8.0, standing="measured")},
+        parity=PARITY, golden=(), golden_outputs=(), verified={}, interpreted={}, predicted={},
+        split=None, left_open=(), measured={"latency_ms": Figure(value=8.0, standing="measured")},
         # The machine has become half as fast since the baseline was first measured.
         baseline_latency=Figure(value=20.0, standing="measured"),
     )  # fmt: skip

@@ -22,6 +22,7 @@ from edgesdk.artifact import Check, OpCount, TensorSpec, inside
 from edgesdk.compressed import CompressedModel
 from edgesdk.device import Runtime
 from edgesdk.errors import ArtifactError, UnsupportedModel
+from edgesdk.host_runtime import HostRuntime
 from edgesdk.measurement import RuntimeIdentity
 from edgesdk.scheme import SCHEMES, Scheme
 from edgesdk.target import (
@@ -133,9 +134,9 @@ class NumpyTarget:
             ),
         )
 
-    def host_runtime(self, runtime: Runtime) -> str | None:
-        """Return the name of the runtime that runs the file here, None where nothing can."""
-        return "numpy"
+    def host_runtime(self, runtime: Runtime) -> HostRuntime | None:
+        """Return what runs the file here, None where nothing can."""
+        return HostRuntime(name="numpy")
 
     def open(self, folder: Path, emission: Emission, host_runtime: str, threads: int) -> Session:
         """Load the file; called only in the worker process, where a native crash is contained."""

@@ -1,0 +1,263 @@
+"""Propose options: for every scheme the program's best widths under the limits, and its front."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from edgesdk.budget import Condition
+from edgesdk.device import Runtime
+from edgesdk.figure import Figure, FigureName, Figures
+from edgesdk.planner.options import Option, option_for
+from edgesdk.planner.prediction import predict_costs
+from edgesdk.planner.program import Limits, Solution, solve
+from edgesdk.planner.sensitivity import Sensitivity
+from edgesdk.planner.tables import CostTable, CostTables, Floats, cost_tables
+from edgesdk.planner.widths import WidthModel, Widths
+from edgesdk.scheme import Scheme
+
+FRONT = (0.9, 0.75, 0.6, 0.45, 0.3, 0.2)
+"""Shares of the original's latency at which the front is looked at."""
+
+# A measured latency scatters by a few percent: what is planned to the last percent misses by luck.
+_AIM = 0.97
+_ROUNDS = 8
+_CLOSE = 0.98
+_WEIGHT_FIGURES: tuple[FigureName, ...] = ("size_bytes", "flash_bytes", "download_bytes")
+_BYTE_FIGURES: tuple[FigureName, ...] = (*_WEIGHT_FIGURES, "memory_bytes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposed:
+    """An option with its costs under the (corrected) device; ``gap`` is the program's, proven."""
+
+    option: Option
+    costs: Mapping[FigureName, Figure]
+    gap: float = 0.0
+
+
+@dataclass
+class Proposer:
+    """Solves the program for one request; tables are built once a scheme, before any correction."""
+
+    sensitivity: Sensitivity
+    runtime: Runtime
+    schemes: Sequence[Scheme]
+    _tables: dict[Scheme, CostTables] = field(default_factory=dict)
+    _fronts: dict[tuple[Scheme, tuple[Condition, ...]], list[Option]] = field(default_factory=dict)
+
+    def propose(
+        self, runtime: Runtime, conditions: Sequence[Condition], provable: Collection[FigureName],
+        tried: Mapping[Option, Figures] | None = None,
+    ) -> tuple[Proposed, ...]:  # fmt: skip
+        """Return what to choose among on a (corrected) runtime, each option once.
+
+        For each scheme the original, the smallest network, the front, and the best network within
+        the conditions; and what was ``tried`` before, whose proven bytes correct those predicted.
+        """
+        prices = _Prices(model=self.sensitivity.widths, runtime=runtime, tried=tried or {})
+        found: dict[tuple[Scheme, Widths], Proposed] = {}
+        for scheme in self.schemes:
+            options = [(self._option(self.sensitivity.widths.full, scheme), 0.0)]
+            if self.sensitivity.curves:
+                smallest = tuple(row[0] for row in self.sensitivity.choices)
+                options.append((self._option(smallest, scheme), 0.0))
+                options += [(option, 0.0) for option in self._front(scheme, conditions)]
+                best = self._best(scheme, prices, conditions, provable)
+                options += [best] if best else []
+            options += [(option, 0.0) for option in prices.tried if option.scheme == scheme]
+            for option, gap in options:
+                costs = prices.of(option)
+                found[scheme, option.widths] = Proposed(option=option, costs=costs, gap=gap)
+        return tuple(found.values())
+
+    def tables(self, scheme: Scheme) -> CostTables:
+        """Return the scheme's cost tables on the uncorrected runtime."""
+        if scheme not in self._tables:
+            widths, choices = self.sensitivity.widths, self.sensitivity.choices
+            self._tables[scheme] = cost_tables(widths, choices, self.runtime, scheme)
+        return self._tables[scheme]
+
+    def _option(self, widths: Widths, scheme: Scheme) -> Option:
+        return option_for(widths, self.sensitivity.widths.full, scheme)
+
+    @property
+    def _losses(self) -> list[Floats]:
+        return [np.array(curve.losses) for curve in self.sensitivity.curves]
+
+    def _widths(self, solution: Solution) -> Widths:
+        return tuple(
+            row[place] for row, place in zip(self.sensitivity.choices, solution.places, strict=True)
+        )
+
+    def _front(self, scheme: Scheme, conditions: Sequence[Condition]) -> list[Option]:
+        """Return the networks of least loss at shares of the original's latency."""
+        key = (scheme, tuple(conditions))
+        if key not in self._fronts:
+            tables = self.tables(scheme)
+            _, whole = _ends(tables, tables.latency_ms)
+            solved = (
+                solve(tables, self._losses, Limits(latency_ms=share * whole)) for share in FRONT
+            )
+            self._fronts[key] = [self._option(self._widths(s), scheme) for s in solved if s]
+        return self._fronts[key]
+
+    def _best(
+        self, scheme: Scheme, prices: _Prices, conditions: Sequence[Condition],
+        provable: Collection[FigureName],
+    ) -> tuple[Option, float] | None:  # fmt: skip
+        """Return the network of least loss that keeps the conditions, with its gap.
+
+        The program's tables leave out what only the whole network shows (an allocator's gaps, a
+        container's padding), so what it finds is priced whole and the limits it exceeds are
+        tightened by as much.
+        """
+        asked = self._asked(scheme, prices, conditions, provable)
+        if any(condition.limit <= 0 for condition in asked.conditions):
+            return None
+        slack = {condition.figure: 1.0 for condition in asked.conditions}
+        found: tuple[Option, float] | None = None
+        for _ in range(_ROUNDS):
+            limits = self._limits(asked, slack)
+            solution = solve(self.tables(scheme), self._losses, limits)
+            if solution is None:
+                break
+            option = self._option(self._widths(solution), scheme)
+            costs = prices.of(option)
+            excess = dict.fromkeys(slack, 0.0)
+            for condition in asked.conditions:
+                name = condition.figure
+                excess[name] = max(excess[name], _needed(costs[name], condition, provable))
+            worst = max(excess.values(), default=0.0)
+            if worst <= 1.0 and (found is None or self._loss(option) < self._loss(found[0])):
+                found = option, solution.gap
+            if _CLOSE <= worst <= 1.0 or option.widths == self.sensitivity.widths.full:
+                break
+            for figure, ratio in excess.items():
+                # Past a limit tighten that one; short of all loosen them, to where one binds.
+                if ratio > 1.0 or worst <= 1.0:
+                    slack[figure] *= 0.999 / (ratio if worst > 1.0 else worst)
+        return found
+
+    def _loss(self, option: Option) -> float:
+        return self.sensitivity.loss_sum(option.widths)
+
+    def _asked(
+        self, scheme: Scheme, prices: _Prices, conditions: Sequence[Condition],
+        provable: Collection[FigureName],
+    ) -> _Asked:  # fmt: skip
+        ends = (tuple(row[0] for row in self.sensitivity.choices), self.sensitivity.widths.full)
+        smallest, original = (prices.of(self._option(w, scheme)) for w in ends)
+        return _Asked(
+            scheme=scheme,
+            conditions=[c for c in conditions if c.figure in original],
+            provable=provable,
+            smallest=smallest,
+            original=original,
+        )
+
+    def _limits(self, asked: _Asked, slack: Mapping[FigureName, float]) -> Limits:
+        """Return the conditions in the program's terms: latency by the table, and bytes.
+
+        What a table says and what the whole network costs are taken for a straight line through
+        the smallest network and the original.
+        """
+        tables = self.tables(asked.scheme)
+        latency = weights = memory = np.inf
+        for condition in asked.conditions:
+            name = condition.figure
+            small, full = asked.smallest[name].value, asked.original[name].value
+            # What the figure itself may be, so that its upper end (or its aim) keeps the limit.
+            limit = slack[name] * full / _needed(asked.original[name], condition, asked.provable)
+            share = (limit - small) / (full - small) if full > small else float(limit >= full)
+            if name in _WEIGHT_FIGURES:
+                weights = min(weights, _between(tables, tables.weight_bytes, share))
+            elif name == "memory_bytes":
+                memory = min(memory, limit)
+            elif name in ("latency_ms", "energy_mj"):
+                latency = min(latency, _between(tables, tables.latency_ms, share))
+        return Limits(latency_ms=latency, weight_bytes=weights, memory_bytes=memory)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Prices:
+    """What options cost on a runtime, their bytes in proportion to the nearest one ``tried``."""
+
+    model: WidthModel
+    runtime: Runtime
+    tried: Mapping[Option, Figures]
+
+    def of(self, option: Option) -> Figures:
+        """Return an option's figures."""
+        costs = self._predicted(option)
+        for name in _BYTE_FIGURES:
+            nearest = self._nearest(option, name) if name in costs else None
+            if nearest is None:
+                continue
+            expected = self._predicted(nearest)[name].value
+            if expected > 0:
+                costs[name] = _times(costs[name], self.tried[nearest][name].value / expected)
+        return costs
+
+    def _predicted(self, option: Option) -> dict[FigureName, Figure]:
+        return predict_costs(self.model.at(option.widths), self.runtime, option.scheme)
+
+    def _nearest(self, option: Option, name: FigureName) -> Option | None:
+        """Return the option of the same scheme whose figure is known and whose widths differ
+        least; of equals the latest."""
+
+        def distance(other: Option) -> float:
+            pairs = zip(option.widths, other.widths, self.model.full, strict=True)
+            return sum(abs(a - b) / full for a, b, full in pairs)
+
+        known = [
+            other
+            for other, figures in self.tried.items()
+            if other.scheme == option.scheme and name in figures
+        ]
+        return min(reversed(known), key=distance, default=None)
+
+
+def _times(figure: Figure, ratio: float) -> Figure:
+    assert figure.low is not None
+    assert figure.high is not None
+    return replace(
+        figure,
+        value=figure.value * ratio,
+        low=figure.low * ratio,
+        high=figure.high * ratio,
+        source=f"{figure.source}, corrected",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """In which scheme and within what a network is sought; and what the extremes cost."""
+
+    scheme: Scheme
+    conditions: Sequence[Condition]
+    provable: Collection[FigureName]
+    smallest: Mapping[FigureName, Figure]
+    original: Mapping[FigureName, Figure]
+
+
+def _ends(tables: CostTables, table: CostTable) -> tuple[float, float]:
+    """Return what the smallest network and the original cost by a table."""
+    last = [len(row) - 1 for row in tables.choices]
+    return table.at([0] * len(last)), table.at(last)
+
+
+def _between(tables: CostTables, table: CostTable, share: float) -> float:
+    """Return what a table says at a share of the way from the smallest network to the original."""
+    small, full = _ends(tables, table)
+    return small + share * (full - small)
+
+
+def _needed(figure: Figure, condition: Condition, provable: Collection[FigureName]) -> float:
+    """Return what a condition is judged by, over its limit: a centre to be proven, or an end."""
+    if condition.figure not in provable:
+        return figure.upper / condition.limit
+    aim = _AIM if condition.figure == "latency_ms" else 1.0
+    return figure.value / (aim * condition.limit)
