@@ -8,6 +8,7 @@ from typing import NoReturn
 from edgesdk.budget import Budget, format_figure
 from edgesdk.cache import Cache, default_root
 from edgesdk.device import DeviceProfile
+from edgesdk.effort import Effort
 from edgesdk.errors import BudgetInfeasible
 from edgesdk.output import check_output, disk_errors, writing
 from edgesdk.plan import Plan
@@ -27,12 +28,13 @@ from edgesdk.task_source import load_task
 
 def compile_task(
     task: Task | str, *, device: str | DeviceProfile, out: str | Path, target: str | None = None,
-    budget: Budget | None = None, plan: Plan | None = None, accelerator: str = "auto",
-    cache: Path | None = None, progress: Progress | None = None,
+    budget: Budget | None = None, plan: Plan | None = None, effort: Effort | None = None,
+    accelerator: str = "auto", cache: Path | None = None, progress: Progress | None = None,
 ) -> CompileResult:  # fmt: skip
     """Return the result of compiling a task for a device under a budget, written to ``out``.
 
-    ``plan`` replays a plan instead of searching for one. ``cache`` is where finished steps are
+    ``plan`` replays a plan instead of searching for one; ``effort`` bounds the training that a
+    search may spend. ``cache`` is where finished steps are
     kept (default: the user's cache folder). Raises ``BudgetInfeasible`` (its ``result`` holds the
     nearest plan and the limit that binds) when nothing fits; ``out`` is then not written.
     """
@@ -44,6 +46,7 @@ def compile_task(
             device=device,
             target=target,
             budget=budget or Budget(),
+            effort=effort or Effort(),
             accelerator=accelerator,
             cache=Cache(root),
             progress=progress or Silent(),
@@ -67,8 +70,8 @@ def compile_task(
 
 def plan_task(
     task: Task | str, *, device: str | DeviceProfile, target: str | None = None,
-    budget: Budget | None = None, accelerator: str = "auto", cache: Path | None = None,
-    progress: Progress | None = None,
+    budget: Budget | None = None, effort: Effort | None = None, accelerator: str = "auto",
+    cache: Path | None = None, progress: Progress | None = None,
 ) -> CompileResult:  # fmt: skip
     """Return the decision and its reasons by prediction alone; nothing is trained or emitted.
 
@@ -81,6 +84,7 @@ def plan_task(
             device=device,
             target=target,
             budget=budget or Budget(),
+            effort=effort or Effort(),
             accelerator=accelerator,
             cache=Cache(root),
             progress=progress or Silent(),

@@ -101,12 +101,46 @@ class Rejected:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FrontPoint:
+    """An option that no other one beats in every figure: ``fits`` where nothing rules it out.
+
+    ``expected_loss`` is before recovery, in the unit the plan's reasons name.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    option: str
+    expected_loss: float
+    predicted: Mapping[FigureName, Figure]
+    fits: bool
+    chosen: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """What one limit costs: the least expected loss at the limit, and at 0.9 and 1.1 of it.
+
+    None where nothing fits. The difference over a tenth of the limit is its shadow price.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    figure: FigureName
+    limit: float
+    expected_loss: float | None
+    tighter_loss: float | None
+    looser_loss: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What to do to the model for one device and target; replayable on the original weights.
 
     ``steps_sha256`` is the hash of the steps as they were decided, which tells an edited plan.
     ``task_key`` is the hash of what was planned for (weights, graph, source, version, seed):
     replaying it on another task is an error. ``reasons`` explain the choice in whole sentences.
+    ``front`` are the options that nothing beats, the fastest first; ``prices`` what moving a limit
+    would buy; ``gap`` how far the chosen widths may be from the best, as a share of their loss.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -123,5 +157,8 @@ class Plan:
     baseline: Mapping[FigureName, Figure]
     reasons: tuple[str, ...]
     rejected: tuple[Rejected, ...]
+    front: tuple[FrontPoint, ...]
+    prices: tuple[Price, ...]
+    gap: float
     seed: int
     schema_version: Literal[1] = 1

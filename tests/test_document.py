@@ -14,7 +14,17 @@ from edgesdk.document import from_builtins, read_json, to_builtins, to_json
 from edgesdk.errors import ArtifactError, ProfileError, UsageError
 from edgesdk.figure import STANDINGS, Figure, FigureName
 from edgesdk.measurement import Measurement
-from edgesdk.plan import Distil, Finetune, Plan, Prune, PrunedGroup, Quantize, Rejected
+from edgesdk.plan import (
+    Distil,
+    Finetune,
+    FrontPoint,
+    Plan,
+    Price,
+    Prune,
+    PrunedGroup,
+    Quantize,
+    Rejected,
+)
 from edgesdk.task import InputSpec, OutputSpec
 
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)
@@ -38,6 +48,14 @@ STEP = st.one_of(
     st.builds(Quantize),
 )
 REJECTED = st.builds(Rejected, option=TEXT, predicted=FIGURES, reason=TEXT)
+FRONT = st.builds(FrontPoint, option=TEXT, expected_loss=NUMBER, predicted=FIGURES)
+PRICES = st.builds(
+    Price,
+    limit=NUMBER,
+    expected_loss=st.none() | NUMBER,
+    tighter_loss=st.none() | NUMBER,
+    looser_loss=st.none() | NUMBER,
+)
 PLANS = st.builds(
     Plan,
     steps=tuples(STEP),
@@ -46,6 +64,9 @@ PLANS = st.builds(
     baseline=FIGURES,
     reasons=tuples(TEXT),
     rejected=tuples(REJECTED),
+    front=tuples(FRONT),
+    prices=tuples(PRICES),
+    gap=NUMBER,
 )
 TENSOR = st.builds(
     TensorSpec, shape=tuples(COUNT), from_torch=tuples(COUNT), scale=NUMBER, labels=tuples(TEXT)
@@ -102,6 +123,13 @@ PLAN = Plan(
     baseline={"size_bytes": Figure(value=1e5, standing="verified", source="bytes")},
     reasons=("it fits",),
     rejected=(Rejected(option="fp32", predicted={}, reason="too slow"),),
+    front=(FrontPoint(option="fp32", expected_loss=0.0, predicted={}, fits=True, chosen=False),),
+    prices=(
+        Price(
+            figure="size_bytes", limit=1e6, expected_loss=0.5, tighter_loss=None, looser_loss=0.25
+        ),
+    ),
+    gap=0.0,
     seed=0,
 )
 

@@ -17,12 +17,14 @@ from edgesdk.cli.options import (
     DeviceOption,
     DownloadOption,
     DropOption,
+    EffortOption,
     EnergyOption,
     LatencyOption,
     MemoryOption,
     SizeOption,
     TargetOption,
     TaskArgument,
+    TimeOption,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ def compile_command(
     plan: Annotated[
         Path | None, typer.Option("--plan", help="Replay this plan instead of searching for one.")
     ] = None,
+    effort: EffortOption = "standard", time: TimeOption = None,
     accelerator: AcceleratorOption = "auto",
 ) -> Answer:  # fmt: skip
     """Make an artifact that keeps the budget on the device, prove it, or say why none can.
@@ -50,6 +53,7 @@ def compile_command(
     """
     from edgesdk.budget import Budget
     from edgesdk.document import read_json
+    from edgesdk.effort import Effort
     from edgesdk.errors import UsageError
     from edgesdk.pipeline import compile_task
     from edgesdk.plan import Plan
@@ -63,6 +67,7 @@ def compile_command(
         device=device,
         target=target,
         budget=budget,
+        effort=Effort.parse(effort, time),
         plan=read_json(Plan, plan, error=UsageError) if plan else None,
         accelerator=accelerator,
         out=out,
@@ -76,6 +81,7 @@ def plan_command(
     *, task: TaskArgument, device: DeviceOption, target: TargetOption = None,
     latency: LatencyOption = None, memory: MemoryOption = None, size: SizeOption = None,
     download: DownloadOption = None, energy: EnergyOption = None, max_drop: DropOption = None,
+    effort: EffortOption = "standard", time: TimeOption = None,
     accelerator: AcceleratorOption = "auto",
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Write the plan there, for compile --plan.")
@@ -89,6 +95,7 @@ def plan_command(
     """
     from edgesdk.budget import Budget
     from edgesdk.document import to_json
+    from edgesdk.effort import Effort
     from edgesdk.output import check_output, write_file
     from edgesdk.pipeline import plan_task
 
@@ -102,6 +109,7 @@ def plan_command(
         device=device,
         target=target,
         budget=budget,
+        effort=Effort.parse(effort, time),
         accelerator=accelerator,
         progress=progress.get(),
     )

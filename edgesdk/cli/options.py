@@ -44,6 +44,17 @@ DropOption = Annotated[
         help="Most that the metric may lose, in its own range: 1% and 0.01 are both one point.",
     ),
 ]
+EffortOption = Annotated[
+    str,
+    typer.Option(
+        "--effort",
+        help="Training to win accuracy back: quick (none), standard (minutes) or thorough.",
+    ),
+]
+TimeOption = Annotated[
+    str | None,
+    typer.Option("--time", help="Most time for training altogether, as 30min or 2h."),
+]
 AcceleratorOption = Annotated[
     str, typer.Option("--accelerator", help="Where training runs: auto, cpu, cuda or mps.")
 ]

@@ -33,21 +33,22 @@ from edgesdk.task import Task
 from edgesdk.task_source import example_outputs, task_key, weights_sha256
 from edgesdk.user_code import user_code
 
-_SAMPLE_VISITS = 60_000
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
-def default_distil(task: Task) -> Distil:
+def default_distil(task: Task, *, sample_visits: int) -> Distil:
     """Return the recovery for a task: many epochs over little data, few over much.
 
-    Epochs are chosen for about 60,000 sample visits, at least 3 and at most 60, because what a
-    pruned network needs is a number of gradient steps, not of passes. Counts the samples by one
-    pass over ``training()``. Most weight is on the soft targets, as Hinton et al. (2015, section
-    2) found best. Patience is half the epochs, since a cosine schedule gains most near its end.
+    Epochs are chosen for about ``sample_visits``, at least 3 and at most 60 for every 60,000 of
+    them, because what a pruned network needs is a number of gradient steps, not of passes. Counts
+    the samples by one pass over ``training()``. Most weight is on the soft targets, as Hinton et
+    al. (2015, section 2) found best. Patience is half the epochs, since a cosine schedule gains
+    most near its end.
     """
     with seeded(torch.device("cpu"), task.seed):
         _, samples = count_training(task)
-    epochs = min(60, max(3, round(_SAMPLE_VISITS / samples)))
+    most = max(3, sample_visits // 1_000)
+    epochs = min(most, max(3, round(sample_visits / samples)))
     return Distil(
         epochs=epochs,
         learning_rate=_default_learning_rate(task.model),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from edgesdk.budget import Verdict, format_figure
 from edgesdk.cache import key_of
@@ -10,10 +11,20 @@ from edgesdk.device import DeviceProfile, Runtime
 from edgesdk.document import to_builtins
 from edgesdk.figure import Figures
 from edgesdk.plan import Distil, Finetune, Plan, Prune, Quantize, Rejected, Step
+from edgesdk.planner.front import pareto_front
 from edgesdk.planner.options import pruned_share
 from edgesdk.planner.search import Assessment, Decision
 from edgesdk.planner.sensitivity import Sensitivity
 from edgesdk.scheme import Scheme
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovery:
+    """How accuracy is won back after pruning: a step of the plan (None: not at all), and why."""
+
+    step: Distil | Finetune | None
+    reason: str
+
 
 _MAXIMUM_REJECTED = 12
 _NAMED_GROUPS = 4
@@ -21,11 +32,11 @@ _NAMED_GROUPS = 4
 
 def write_plan(
     assessment: Assessment, decision: Decision, sensitivity: Sensitivity, *, task: str,
-    task_key: str, device: DeviceProfile, runtime: Runtime, recovery: Distil | Finetune | None,
+    task_key: str, device: DeviceProfile, runtime: Runtime, recovery: Recovery,
     refused: Mapping[Scheme, str], baseline: Figures, seed: int,
 ) -> Plan:  # fmt: skip
     """Return the plan that carries out ``assessment`` (the chosen one, or the nearest)."""
-    steps = _steps(assessment, sensitivity, recovery)
+    steps = _steps(assessment, sensitivity, recovery.step)
     return Plan(
         task=task,
         task_key=task_key,
@@ -47,6 +58,9 @@ def write_plan(
             refused=refused,
         ),
         rejected=_rejected(assessment, decision),
+        front=pareto_front(decision, taken=assessment),
+        prices=(),
+        gap=assessment.gap,
         seed=seed,
     )
 
@@ -75,8 +89,7 @@ def _steps(
 
 def _reasons(
     assessment: Assessment, decision: Decision, sensitivity: Sensitivity, *,
-    device: DeviceProfile, runtime: Runtime, recovery: Distil | Finetune | None,
-    refused: Mapping[Scheme, str],
+    device: DeviceProfile, runtime: Runtime, recovery: Recovery, refused: Mapping[Scheme, str],
 ) -> tuple[str, ...]:  # fmt: skip
     where = f"{device.title} ({runtime.runtime} on {runtime.unit})"
     if assessment is decision.chosen:
@@ -93,7 +106,7 @@ def _reasons(
         )
     if assessment.option.widths != sensitivity.widths.full:
         reasons.append(_width_reason(assessment, sensitivity))
-        reasons.append(_recovery_reason(recovery))
+        reasons.append(recovery.reason)
     unit = (
         "KL divergence in nats"
         if sensitivity.formats[0].disagreement is not None
@@ -130,14 +143,6 @@ def _width_reason(assessment: Assessment, sensitivity: Sensitivity) -> str:
     if assessment.gap > 0:
         text += f" No choice of widths has less than {1 - assessment.gap:.1%} of its loss."
     return text
-
-
-def _recovery_reason(recovery: Distil | Finetune | None) -> str:
-    if recovery is None:
-        return "The task has no training data, so nothing recovers what pruning costs."
-    if isinstance(recovery, Finetune):
-        return "The task's own finetune() recovers what pruning costs."
-    return f"Distillation from the original recovers what pruning costs, {recovery.epochs} epochs."
 
 
 def _rejected(taken: Assessment, decision: Decision) -> tuple[Rejected, ...]:

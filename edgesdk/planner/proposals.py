@@ -19,7 +19,7 @@ from edgesdk.planner.widths import WidthModel, Widths
 from edgesdk.scheme import Scheme
 
 FRONT = (0.9, 0.75, 0.6, 0.45, 0.3, 0.2)
-"""Shares of the original's latency at which the front is looked at."""
+"""Shares of the original's latency, weights or memory at which the front is looked at."""
 
 # A measured latency scatters by a few percent: what is planned to the last percent misses by luck.
 _AIM = 0.97
@@ -46,7 +46,7 @@ class Proposer:
     runtime: Runtime
     schemes: Sequence[Scheme]
     _tables: dict[Scheme, CostTables] = field(default_factory=dict)
-    _fronts: dict[tuple[Scheme, tuple[Condition, ...]], list[Option]] = field(default_factory=dict)
+    _fronts: dict[tuple[Scheme, tuple[bool, ...]], list[Option]] = field(default_factory=dict)
 
     def propose(
         self, runtime: Runtime, conditions: Sequence[Condition], provable: Collection[FigureName],
@@ -93,16 +93,32 @@ class Proposer:
         )
 
     def _front(self, scheme: Scheme, conditions: Sequence[Condition]) -> list[Option]:
-        """Return the networks of least loss at shares of the original's latency."""
-        key = (scheme, tuple(conditions))
+        """Return the networks of least loss at shares of what the original has of each figure
+        that the conditions limit, and of its latency."""
+        figures = {condition.figure for condition in conditions}
+        axes = (True, bool(figures & {*_WEIGHT_FIGURES}), "memory_bytes" in figures)
+        key = (scheme, axes)
         if key not in self._fronts:
             tables = self.tables(scheme)
-            _, whole = _ends(tables, tables.latency_ms)
             solved = (
-                solve(tables, self._losses, Limits(latency_ms=share * whole)) for share in FRONT
+                solve(tables, self._losses, limits)
+                for share in FRONT
+                for limits in _at_share(tables, axes, share)
             )
             self._fronts[key] = [self._option(self._widths(s), scheme) for s in solved if s]
         return self._fronts[key]
+
+    def best_loss(
+        self, runtime: Runtime, conditions: Sequence[Condition], provable: Collection[FigureName],
+        tried: Mapping[Option, Figures],
+    ) -> float | None:  # fmt: skip
+        """Return the least expected loss within the conditions, None where nothing fits."""
+        prices = _Prices(model=self.sensitivity.widths, runtime=runtime, tried=tried)
+        found = (self._best(scheme, prices, conditions, provable) for scheme in self.schemes)
+        return min(
+            (self.sensitivity.loss(best[0].widths, best[0].scheme) for best in found if best),
+            default=None,
+        )
 
     def _best(
         self, scheme: Scheme, prices: _Prices, conditions: Sequence[Condition],
@@ -247,6 +263,22 @@ def _ends(tables: CostTables, table: CostTable) -> tuple[float, float]:
     """Return what the smallest network and the original cost by a table."""
     last = [len(row) - 1 for row in tables.choices]
     return table.at([0] * len(last)), table.at(last)
+
+
+def _at_share(tables: CostTables, axes: tuple[bool, bool, bool], share: float) -> list[Limits]:
+    """Return one limit for each axis (latency, weights, memory) asked for, at a share of the
+    original's."""
+    last = [len(row) - 1 for row in tables.choices]
+    latency, weights = (t.at(last) for t in (tables.latency_ms, tables.weight_bytes))
+    resident = tables.resident.at(last) + (weights if tables.weights_in_ram else 0.0)
+    alive = tables.alive_constant + sum(part[-1] for part in tables.alive)
+    memory = resident + float(np.max(alive, initial=0.0))
+    limits = (
+        Limits(latency_ms=share * latency),
+        Limits(weight_bytes=share * weights),
+        Limits(memory_bytes=share * memory),
+    )
+    return [limit for limit, asked in zip(limits, axes, strict=True) if asked]
 
 
 def _between(tables: CostTables, table: CostTable, share: float) -> float:

@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from edgesdk.budget import Relative, Verdict, absolute_conditions
+from edgesdk.budget import Condition, Relative, Verdict, absolute_conditions
 from edgesdk.cost.calibration import calibrate
 from edgesdk.cost.latency import predict_latency
-from edgesdk.device import DeviceProfile
+from edgesdk.device import DeviceProfile, Runtime
 from edgesdk.figure import Figures
 from edgesdk.graph import OpGraph
 from edgesdk.plan import Plan
 from edgesdk.planner.explanation import broken_verdicts, explain_verdict
 from edgesdk.planner.options import Option
+from edgesdk.planner.prices import explain_price, shadow_prices
 from edgesdk.planner.proposals import Proposer
-from edgesdk.planner.search import Assessment, Decision, decide, resolve_budget
+from edgesdk.planner.search import Assessment, Decision, Objective, decide, resolve_budget
 from edgesdk.planner.sensitivity import Sensitivity
 from edgesdk.scheme import Scheme
 from edgesdk.stages.attempt import Attempt, carry_out
@@ -28,11 +29,11 @@ from edgesdk.stages.baseline import Baseline
 from edgesdk.stages.compression import trains
 from edgesdk.stages.planning import plan_for
 from edgesdk.stages.proof import Proof
+from edgesdk.stages.recovery import Recoverer
 from edgesdk.stages.request import Request
 from edgesdk.task import Split
 
 _MAXIMUM_PROBES = 24
-_MAXIMUM_RECOVERIES = 3
 
 # Once a shape keeps the limits, another is probed only if it promises to lose this much less.
 _WORTH_A_PROBE = 0.95
@@ -75,6 +76,7 @@ class Search:
     sensitivity: Sensitivity
     baseline: Baseline
     proposer: Proposer
+    recoverer: Recoverer
 
     @classmethod
     def of(cls, request: Request, sensitivity: Sensitivity, baseline: Baseline) -> Search:
@@ -82,7 +84,13 @@ class Search:
         proposer = Proposer(
             sensitivity=sensitivity, runtime=request.runtime, schemes=request.schemes
         )
-        return cls(request=request, sensitivity=sensitivity, baseline=baseline, proposer=proposer)
+        return cls(
+            request=request,
+            sensitivity=sensitivity,
+            baseline=baseline,
+            proposer=proposer,
+            recoverer=Recoverer(request),
+        )
 
     def decide(
         self, knowledge: Knowledge, *, pruned: bool = True
@@ -92,34 +100,64 @@ class Search:
         ``pruned`` is false once no more training is left: then only the original's own formats are
         options.
         """
-        request, full = self.request, self.sensitivity.widths.full
-        can_score = self.sensitivity.metric is not None
-        budget, objective = resolve_budget(request.budget, can_score=can_score)
-        device = knowledge.corrected(request)
-        target = request.runtime.target
-        conditions = absolute_conditions(budget, self.baseline.figures, device.hard_limits(target))
+        full = self.sensitivity.widths.full
+        runtime, conditions, objective = self._terms(knowledge)
         proposals = self.proposer.propose(
-            device.runtime_for(target), conditions, self.baseline.provable, knowledge.learned
+            runtime, conditions, self.baseline.provable, knowledge.learned
         )
         decision = decide(
             [item for item in proposals if pruned or item.option.widths == full],
             self.sensitivity,
             conditions,
             objective,
-            recovers=request.recovers,
+            recovers=self.recoverer.recovery().step is not None,
             provable=self.baseline.provable,
             learned=knowledge.learned,
         )
         taken = decision.chosen or decision.nearest
-        plan = plan_for(request, taken, decision, self.sensitivity, self.baseline)
-        return decision, taken, plan
+        return decision, taken, self.plan(taken, decision)
+
+    def plan(self, taken: Assessment, decision: Decision) -> Plan:
+        """Return the plan that carries out an option."""
+        return plan_for(
+            self.request,
+            taken,
+            decision,
+            self.sensitivity,
+            self.baseline,
+            recovery=self.recoverer.recovery(),
+        )
+
+    def priced(self, plan: Plan, knowledge: Knowledge) -> Plan:
+        """Return the plan with what moving each limit would buy."""
+        runtime, conditions, _ = self._terms(knowledge)
+
+        def best_loss(moved: Sequence[Condition]) -> float | None:
+            provable, tried = self.baseline.provable, knowledge.learned
+            return self.proposer.best_loss(runtime, moved, provable, tried)
+
+        self.request.progress.step("Pricing the limits")
+        prices = shadow_prices(conditions, best_loss)
+        reasons = (*plan.reasons, *(explain_price(price) for price in prices))
+        return replace(plan, prices=prices, reasons=reasons)
+
+    def _terms(self, knowledge: Knowledge) -> tuple[Runtime, tuple[Condition, ...], Objective]:
+        """Return the corrected runtime, the absolute conditions and what is minimised."""
+        request = self.request
+        can_score = self.sensitivity.metric is not None
+        budget, objective = resolve_budget(request.budget, can_score=can_score)
+        device = knowledge.corrected(request)
+        target = request.runtime.target
+        hard_limits = device.hard_limits(target)
+        conditions = absolute_conditions(budget, self.baseline.figures, hard_limits)
+        return device.runtime_for(target), conditions, objective
 
 
 def find_attempt(request: Request, sensitivity: Sensitivity, baseline: Baseline) -> Attempt:
     """Return the best attempt that keeps the budget, else the nearest one with its reason.
 
-    At most 24 shapes are probed and 3 are trained; after those only the original's own formats
-    are left, which need no training.
+    At most 24 shapes are probed, and as many trained as the effort allows; after those only the
+    original's own formats are left, which need no training.
     """
     search = Search.of(request, sensitivity, baseline)
     knowledge = Knowledge()
@@ -127,17 +165,18 @@ def find_attempt(request: Request, sensitivity: Sensitivity, baseline: Baseline)
         knowledge = knowledge.with_latency(
             request, baseline.graph, baseline.scheme, baseline.measurement.p50_ms
         )
-    recoveries = 0
+    recoveries, most = 0, request.effort.spending.trainings
     fitting: dict[Option, Assessment] = {}
     nearest: Attempt | None = None
     for _ in range(3 * _MAXIMUM_PROBES):
-        decision, taken, plan = search.decide(knowledge, pruned=recoveries < _MAXIMUM_RECOVERIES)
+        untrained = search.recoverer.recovery().step is None
+        decision, taken, _ = search.decide(knowledge, pruned=untrained or recoveries < most)
         if decision.chosen is None:
             break
         taken = _worth_probing(decision, taken, fitting)
         if taken.option not in fitting and len(knowledge.learned) >= _MAXIMUM_PROBES:
             break
-        plan = plan_for(request, taken, decision, sensitivity, baseline)
+        plan = search.plan(taken, decision)
         if taken.option not in fitting:
             attempt = probe(request, plan, baseline)
             if attempt.status == "ok" and trains(plan.steps):
@@ -147,17 +186,19 @@ def find_attempt(request: Request, sensitivity: Sensitivity, baseline: Baseline)
                 continue
         else:
             recoveries += 1
-            attempt = carry_out(request, plan, baseline, split="validation", measure=False)
+            with search.recoverer.spending():
+                attempt = carry_out(request, plan, baseline, split="validation", measure=False)
         if attempt.status == "ok":
             attempt = carry_out(request, plan, baseline, split="test", measure=True)
         attempt = replace(attempt, feasibility=decision.feasibility)
         if attempt.status == "ok" or _missed_on_test(attempt):
-            return attempt
+            return replace(attempt, plan=search.priced(attempt.plan, knowledge))
         request.progress.step(f"{plan.option} misses: {attempt.reason}")
         nearest = attempt
         fitting.pop(taken.option, None)
         knowledge = _learn(search, knowledge, taken.option, attempt)
     decision, taken, plan = search.decide(knowledge)
+    plan = search.priced(plan, knowledge)
     return _refusal(decision, plan, baseline, nearest, recoveries)
 
 
@@ -184,7 +225,9 @@ def probe(request: Request, plan: Plan, baseline: Baseline) -> Attempt:
 
 def decide_only(request: Request, sensitivity: Sensitivity, baseline: Baseline) -> Attempt:
     """Return what would be done by prediction alone."""
-    decision, _, plan = Search.of(request, sensitivity, baseline).decide(Knowledge())
+    search, knowledge = Search.of(request, sensitivity, baseline), Knowledge()
+    decision, _, plan = search.decide(knowledge)
+    plan = search.priced(plan, knowledge)
     if decision.chosen is None:
         return _refusal(decision, plan, baseline, None, 0)
     return Attempt(

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgesdk.cache import key_of
-from edgesdk.compress.distil import default_distil
 from edgesdk.compressed import CompressedModel
 from edgesdk.document import to_builtins
 from edgesdk.errors import UsageError
-from edgesdk.plan import Distil, Finetune, Plan
-from edgesdk.planner.explanation import write_plan
+from edgesdk.plan import Plan
+from edgesdk.planner.explanation import Recovery, write_plan
 from edgesdk.planner.prediction import predict_costs
 from edgesdk.planner.search import Assessment, Decision
 from edgesdk.planner.sensitivity import Sensitivity
@@ -21,7 +20,7 @@ from edgesdk.trace import trace
 
 def plan_for(
     request: Request, taken: Assessment, decision: Decision, sensitivity: Sensitivity,
-    baseline: Baseline,
+    baseline: Baseline, *, recovery: Recovery,
 ) -> Plan:  # fmt: skip
     """Return the plan that carries out ``taken``, the decision's choice or its nearest option."""
     return write_plan(
@@ -32,7 +31,7 @@ def plan_for(
         task_key=request.key,
         device=request.device,
         runtime=request.runtime,
-        recovery=_recovery(request),
+        recovery=recovery,
         refused=request.refused,
         baseline=baseline.figures,
         seed=request.task.seed,
@@ -53,6 +52,9 @@ def replanned(request: Request, plan: Plan, model: CompressedModel) -> Plan:
         predicted=predict_costs(graph, request.runtime, plan.scheme),
         reasons=("The steps were edited after the plan was made; they are carried out as given.",),
         rejected=(),
+        front=(),
+        prices=(),
+        gap=0.0,
     )
 
 
@@ -73,9 +75,3 @@ def check_replay(request: Request, plan: Plan) -> None:
     if plan.scheme not in request.schemes:
         reason = request.refused.get(plan.scheme, "not offered")
         raise UsageError(f"the plan's precision {plan.scheme} is not possible here: {reason}")
-
-
-def _recovery(request: Request) -> Distil | Finetune | None:
-    if request.task.finetune is not None:
-        return Finetune()
-    return default_distil(request.task) if request.task.training is not None else None

@@ -12,6 +12,7 @@ from edgesdk.cache import Cache, key_of
 from edgesdk.compress.accelerator import find_accelerator
 from edgesdk.device import DeviceProfile, Runtime
 from edgesdk.device_files import load_device
+from edgesdk.effort import Effort
 from edgesdk.errors import TargetUnavailable, UsageError, unknown_name
 from edgesdk.host_runtime import HostRuntime
 from edgesdk.progress import Progress
@@ -38,6 +39,7 @@ class Request:
     schemes: tuple[Scheme, ...]
     refused: Mapping[Scheme, str]
     budget: Budget
+    effort: Effort
     accelerator: torch.device
     cache: Cache
     progress: Progress
@@ -54,11 +56,6 @@ class Request:
         return self.target.host_runtime(self.runtime)
 
     @property
-    def recovers(self) -> bool:
-        """Whether anything can be trained after pruning."""
-        return self.task.training is not None or self.task.finetune is not None
-
-    @property
     def tool_versions(self) -> dict[str, str]:
         """The versions that decide what emitting gives, for cache keys and manifests."""
         packages = {p.name: p.found for p in self.target.toolchain().packages if p.found}
@@ -70,7 +67,7 @@ class Request:
 
 
 def resolve(
-    task: Task, *, device: str | DeviceProfile, target: str | None, budget: Budget,
+    task: Task, *, device: str | DeviceProfile, target: str | None, budget: Budget, effort: Effort,
     accelerator: str, cache: Cache, progress: Progress, needs_toolchain: bool,
 ) -> Request:  # fmt: skip
     """Return the request, or raise the error that says what does not fit together.
@@ -108,6 +105,7 @@ def resolve(
         schemes=tuple(schemes),
         refused=refused,
         budget=budget,
+        effort=effort,
         accelerator=find_accelerator(accelerator),
         cache=cache,
         progress=progress,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from edgesdk.budget import Budget
 from edgesdk.cache import Cache
 from edgesdk.device import DeviceProfile
+from edgesdk.effort import Effort
 from edgesdk.plan import Distil, Finetune, Plan, Prune, PrunedGroup, Quantize
 from edgesdk.progress import Silent
 from edgesdk.stages import compression
@@ -28,6 +29,7 @@ def request_for(task: Task, device: DeviceProfile, root: Path) -> Request:
         device=device,
         target=None,
         budget=Budget(),
+        effort=Effort(),
         accelerator="cpu",
         cache=Cache(root / "cache"),
         progress=Silent(),
@@ -49,6 +51,9 @@ def plan_of(*steps: Any, seed: int = 0) -> Plan:
         baseline={},
         reasons=(),
         rejected=(),
+        front=(),
+        prices=(),
+        gap=0.0,
         seed=seed,
     )
 

@@ -13,6 +13,7 @@ from edgesdk.budget import Budget, Condition, Relative, Verdict
 from edgesdk.cache import Cache
 from edgesdk.cost.latency import predict_latency
 from edgesdk.device import DeviceProfile
+from edgesdk.effort import Effort
 from edgesdk.figure import Figure, FigureName
 from edgesdk.plan import Plan, Prune
 from edgesdk.planner.options import Option
@@ -40,17 +41,18 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("shared-cache")
 
 
-Asking = Callable[[Budget], tuple[Request, Sensitivity, Baseline]]
+Asking = Callable[..., tuple[Request, Sensitivity, Baseline]]
 
 
 @pytest.fixture
 def asking(reference_device: DeviceProfile, shared_cache: Path) -> Asking:
-    def ask(budget: Budget) -> tuple[Request, Sensitivity, Baseline]:
+    def ask(budget: Budget, effort: Effort | None = None) -> tuple[Request, Sensitivity, Baseline]:
         request = resolve(
             blobs(),
             device=reference_device,
             target=None,
             budget=budget,
+            effort=effort or Effort(),
             accelerator="cpu",
             cache=Cache(shared_cache),
             progress=Silent(),

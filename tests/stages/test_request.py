@@ -10,6 +10,7 @@ from blobs_task import blobs, points
 from edgesdk.budget import Budget
 from edgesdk.cache import Cache
 from edgesdk.device import DeviceProfile
+from edgesdk.effort import Effort
 from edgesdk.errors import TargetUnavailable, TaskError, UsageError
 from edgesdk.host_runtime import HostRuntime
 from edgesdk.progress import Silent
@@ -27,6 +28,7 @@ def resolving(reference_device: DeviceProfile, tmp_path: Path) -> Resolve:
             "device": reference_device,
             "target": None,
             "budget": Budget(),
+            "effort": Effort(),
             "accelerator": "cpu",
             "cache": Cache(tmp_path),
             "progress": Silent(),
@@ -44,7 +46,6 @@ def test_a_request_is_resolved_from_names(resolving: Resolve) -> None:
     assert "quantizer" in request.refused["int8"]
     assert request.host_runtime == HostRuntime(name="numpy")
     assert not request.can_measure
-    assert request.recovers
     assert "torch" in request.tool_versions
     assert [spec.name for spec in request.outputs] == ["class"]
 

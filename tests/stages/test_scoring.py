@@ -11,6 +11,7 @@ from torch import Tensor
 from edgesdk.budget import Budget
 from edgesdk.cache import Cache
 from edgesdk.device import DeviceProfile
+from edgesdk.effort import Effort
 from edgesdk.planner.uncertainty import drop_margin
 from edgesdk.progress import Silent
 from edgesdk.stages.request import Request, resolve
@@ -64,6 +65,7 @@ def request_for(reference_device: DeviceProfile, tmp_path: Path) -> Asking:
             device=reference_device,
             target=None,
             budget=Budget(),
+            effort=Effort(),
             accelerator="cpu",
             cache=Cache(tmp_path / "cache"),
             progress=Silent(),

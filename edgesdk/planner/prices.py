@@ -1,0 +1,62 @@
+"""Shadow prices: what a tenth more or less of each limit would do to the expected loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from edgesdk.budget import Condition, format_figure
+from edgesdk.plan import Price
+
+STEP = 0.1
+
+BestLoss = Callable[[Sequence[Condition]], float | None]
+"""The least expected loss within some conditions, None where nothing fits."""
+
+
+def shadow_prices(conditions: Sequence[Condition], best_loss: BestLoss) -> tuple[Price, ...]:
+    """Return the price of every limit that was asked for, the others held.
+
+    By solving the program anew, not from the duals of its relaxation: widths come in steps, and
+    between two of them a dual promises what no network has.
+    """
+    asked = [c for c in conditions if c.figure != "accuracy_drop" and c.asked_by == "budget"]
+    at_limit = best_loss(conditions) if asked else None
+
+    def moved(condition: Condition, factor: float) -> float | None:
+        other = replace(condition, limit=factor * condition.limit)
+        return best_loss([other if c == condition else c for c in conditions])
+
+    return tuple(
+        Price(
+            figure=condition.figure,
+            limit=condition.limit,
+            expected_loss=at_limit,
+            tighter_loss=moved(condition, 1 - STEP),
+            looser_loss=moved(condition, 1 + STEP),
+        )
+        for condition in asked
+    )
+
+
+def explain_price(price: Price) -> str:
+    """Return a sentence about what moving a limit would buy or cost."""
+    more, less = (format_figure(price.figure, (1 + s) * price.limit) for s in (STEP, -STEP))
+    name = price.figure
+    if price.expected_loss is None:
+        if price.looser_loss is None:
+            return f"Not even {more} of {name} would do."
+        return (
+            f"With {more} of {name} there is a network, of expected loss {price.looser_loss:.3g}."
+        )
+    now = f"{price.expected_loss:.3g}"
+    if price.looser_loss is not None and price.looser_loss < price.expected_loss:
+        text = f"{more} of {name} would lower the expected loss from {now} to "
+        text += f"{price.looser_loss:.3g}"
+    else:
+        text = f"{more} of {name} would buy nothing"
+    if price.tighter_loss is None:
+        return f"{text}; at {less} nothing fits."
+    if price.tighter_loss > price.expected_loss:
+        return f"{text}; {less} would raise it to {price.tighter_loss:.3g}."
+    return f"{text}, and {less} would cost nothing."

@@ -1,0 +1,88 @@
+"""Decide how a pruned network is won back: which training, how long, and why not longer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from edgesdk.compress.distil import default_distil
+from edgesdk.compress.pace import sample_seconds
+from edgesdk.compress.training import count_training
+from edgesdk.effort import EFFORTS
+from edgesdk.plan import Distil, Finetune
+from edgesdk.planner.explanation import Recovery
+from edgesdk.stages.request import Request
+
+# Validation after every epoch, and batches that are slower than the quickest.
+_PACE_MARGIN = 1.3
+
+
+@dataclass
+class Recoverer:
+    """Knows what training a request can have; asked again as time is spent."""
+
+    request: Request
+    spent_s: float = 0.0
+
+    def recovery(self) -> Recovery:
+        """Return the training that follows pruning, and the reason for it."""
+        task, effort = self.request.task, self.request.effort
+        if effort.spending.trainings == 0:
+            return Recovery(step=None, reason=f"Effort {effort.name!r} trains nothing.")
+        if task.finetune is not None:
+            reason = "The task's own finetune() recovers what pruning costs."
+            return Recovery(step=Finetune(), reason=reason)
+        if task.training is None:
+            reason = "The task has no training data, so nothing recovers what pruning costs."
+            return Recovery(step=None, reason=reason)
+        return self._distillation()
+
+    @contextmanager
+    def spending(self) -> Iterator[None]:
+        """Count the block's time as spent on training."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.spent_s += time.monotonic() - start
+
+    def _distillation(self) -> Recovery:
+        epochs = self._distil.epochs
+        affordable = self._affordable_epochs()
+        if affordable is None or affordable >= epochs:
+            reason = f"Distillation from the original recovers what pruning costs, {epochs} epochs."
+            return Recovery(step=self._distil, reason=reason)
+        if affordable == 0:
+            reason = (
+                f"The time allowed is too short for training: an epoch takes about "
+                f"{self._epoch_seconds:.0f} s."
+            )
+            return Recovery(step=None, reason=reason)
+        step = replace(self._distil, epochs=affordable, patience=max(3, affordable // 2))
+        reason = (
+            f"Distillation from the original, {affordable} epochs; more time would allow {epochs}."
+        )
+        return Recovery(step=step, reason=reason)
+
+    def _affordable_epochs(self) -> int | None:
+        allowed = self.request.effort.seconds
+        if allowed is None:
+            return None
+        return max(0, int((allowed - self.spent_s) / self._epoch_seconds))
+
+    @cached_property
+    def _distil(self) -> Distil:
+        self.request.progress.step("Counting the training data")
+        visits = EFFORTS[self.request.effort.name].sample_visits
+        return default_distil(self.request.task, sample_visits=visits)
+
+    @cached_property
+    def _epoch_seconds(self) -> float:
+        task = self.request.task
+        self.request.progress.step("Timing an epoch")
+        _, samples = count_training(task)
+        each = sample_seconds(task, self._distil, self.request.accelerator)
+        return _PACE_MARGIN * each * samples
