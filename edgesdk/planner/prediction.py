@@ -44,15 +44,20 @@ def _download(size: Figure) -> Figure:
 def predict_drop(option: Option, sensitivity: Sensitivity, *, recovers: bool) -> Figure | None:
     """Return the expected metric drop, None without a metric.
 
-    As simulated; between none and that where training follows pruning (``recovers``).
+    As simulated, its interval widened by the noise of ``evaluate``; between none and that where
+    training follows pruning (``recovers``).
     """
     found = sensitivity.drop(option.widths, option.scheme)
     if found is None:
         return None
     drop, spread = found
-    margin = spread + drop_margin(
-        disagreement=sensitivity.format(option.scheme).disagreement,
-        samples=min(sensitivity.samples, sensitivity.metric_samples),
+    margin = (
+        sensitivity.noise
+        + spread
+        + drop_margin(
+            disagreement=sensitivity.format(option.scheme).disagreement,
+            samples=min(sensitivity.samples, sensitivity.metric_samples),
+        )
     )
     trained = recovers and option.widths != sensitivity.widths.full
     lowest = min(0.0, drop) if trained else drop

@@ -35,6 +35,8 @@ _SAMPLES = 256
 _MAC_BUDGET = 1e12
 _FEWEST_SAMPLES = 16
 
+_NOISY_REPETITIONS = 3
+
 # Shares of the channels that networks pruned everywhere keep, to see how losses of groups add up.
 JOINT_SHARES = (0.9, 0.75, 0.5, 0.25)
 
@@ -96,7 +98,8 @@ class Sensitivity:
 
     ``curves`` follow ``widths.groups``. ``samples`` is how many inputs the divergences rest on, and
     ``inputs`` which; ``metric`` the original's validation score over ``metric_samples`` inputs,
-    and ``drop_range`` the drops that its range leaves possible. ``joint`` tells how the losses of
+    ``noise`` how far that moves when it is scored again (a drop), and ``drop_range`` the drops that
+    its range leaves possible. ``joint`` tells how the losses of
     groups add up.
     """
 
@@ -108,6 +111,7 @@ class Sensitivity:
     samples: int
     metric: float | None
     metric_samples: int
+    noise: float
     drop_range: tuple[float, float]
     widths: WidthModel
     curves: tuple[GroupCurve, ...]
@@ -197,12 +201,13 @@ def measure_sensitivity(
         samples=measuring.samples,
         metric=measuring.metric,
         metric_samples=measuring.metric_samples,
+        noise=measuring.noise,
         drop_range=_drop_range(task, measuring.metric),
         widths=widths,
         curves=tuple(curves),
         formats=formats,
         joint=(),
-        notes=(*notes, *width_notes),
+        notes=(*notes, *width_notes, *measuring.notes),
     )
     return measuring.joined(measured, groups, progress)
 
@@ -220,6 +225,8 @@ class _Measuring:
         self._original = run_batches(self._model, self._batches)
         self.samples = len(self._original[0])
         self.metric, self.metric_samples = _validation(task, task.model)
+        self.noise = _noise(task, self.metric)
+        self.notes = (_noise_note(self.noise),) if self.noise else ()
 
     def format(self, scheme: Scheme) -> FormatPoint:
         changed = simulate(self._model, scheme, self._batches)
@@ -340,6 +347,29 @@ def _spread(points: Sequence[tuple[float, float]]) -> float:
         for i, point in enumerate(points[:-1])
     ]
     return max(misses, default=abs(points[-1][1]))
+
+
+def _noise(task: Task, first: float | None) -> float:
+    """Return the largest drop between scores of the original: 0 where ``evaluate`` repeats itself.
+
+    One repetition shows whether it does; where it does not, three more show by how much.
+    """
+    if first is None:
+        return 0.0
+    scores = [first]
+    for repetitions in (1, _NOISY_REPETITIONS):
+        again = (_validation(task, task.model)[0] for _ in range(repetitions))
+        scores += [score for score in again if score is not None]
+        if len(set(scores)) == 1:
+            return 0.0
+    return task.metric.drop(max(scores), min(scores))
+
+
+def _noise_note(noise: float) -> str:
+    return (
+        f"evaluate() gives another score each time: the original's own moves by {100 * noise:.2f} "
+        "% of the metric's range, and a drop smaller than that is not told from noise"
+    )
 
 
 def _drop_range(task: Task, metric: float | None) -> tuple[float, float]:

@@ -99,6 +99,7 @@ def sensitivity(
     metric: float | None = 0.9,
     samples: int = 100,
     metric_samples: int = 100,
+    noise: float = 0.0,
 ) -> Sensitivity:
     """Return what is known of a network whose one group may keep four of its eight channels."""
     graph = OpGraph(model="m", ops=(), tensors={})
@@ -115,6 +116,7 @@ def sensitivity(
         samples=samples,
         metric=metric,
         metric_samples=metric_samples,
+        noise=noise,
         drop_range=(-1.0, 1.0),
         widths=WidthModel(graph=graph, groups=("conv",), full=FULL, extents=()),
         curves=(curve,),

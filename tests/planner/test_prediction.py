@@ -75,6 +75,12 @@ def test_without_training_the_drop_is_as_simulated() -> None:
         assert (found.standing, found.source) == ("predicted", "simulated")
 
 
+def test_a_noisy_metric_makes_the_drop_less_sure() -> None:
+    found = predict_drop(ORIGINAL, replace(known(0.1), noise=0.02), recovers=False)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((0.08 - MARGIN, 0.12 + MARGIN))
+
+
 def test_what_pruning_drops_is_added_and_less_sure() -> None:
     found = predict_drop(PRUNED, known(0.1, pruned=0.2), recovers=False)
     assert found is not None

@@ -1,0 +1,118 @@
+"""What a task's sensitivities say, measured on a network that trains in a second."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from blobs_task import blobs
+from torch import nn
+
+from edgesdk.planner.sensitivity import Sensitivity, measure_sensitivity
+from edgesdk.progress import Silent
+from edgesdk.task import Task
+from edgesdk.task_source import output_specs
+from edgesdk.trace import trace
+
+
+def measured(task: Task) -> Sensitivity:
+    graph = trace(task.model, task.example_inputs, name=task.name)
+    return measure_sensitivity(
+        task,
+        graph,
+        output_specs(task),
+        schemes=("fp32", "fp16"),
+        channel_multiple=4,
+        progress=Silent(),
+    )
+
+
+@pytest.fixture(scope="module")
+def found() -> Sensitivity:
+    return measured(blobs())
+
+
+def test_a_narrower_group_never_loses_less(found: Sensitivity) -> None:
+    assert found.curves
+    for curve in found.curves:
+        assert curve.losses[-1] == 0.0
+        assert all(a >= b for a, b in itertools.pairwise(curve.losses))
+        assert curve.losses[0] > 0
+
+
+def test_what_is_removed_is_nested_and_never_everything(found: Sensitivity) -> None:
+    for curve in found.curves:
+        removed = [set(curve.removed(kept)) for kept in curve.choices]
+        assert [len(r) for r in removed] == [curve.choices[-1] - kept for kept in curve.choices]
+        assert all(more >= less for more, less in itertools.pairwise(removed))
+
+
+def test_networks_pruned_everywhere_show_how_losses_add_up(found: Sensitivity) -> None:
+    sums = [point.sum for point in found.joint]
+    assert len(sums) >= 2
+    assert sums == sorted(sums)
+    assert found.joint_scale > 0
+
+
+def test_the_order_is_that_of_importance(found: Sensitivity) -> None:
+    """The channels that the curve keeps longest matter more than those that go first."""
+    task, curve = blobs(), found.curves[0]
+    layer = dict(task.model.named_modules())[curve.layer]
+    assert isinstance(layer, nn.Linear)
+    half = len(curve.order) // 2
+    first, last = (
+        [c for unit in part for c in unit] for part in (curve.order[:half], curve.order[half:])
+    )
+
+    def loss_without(channels: list[int]) -> float:
+        changed = blobs().model
+        target = dict(changed.named_modules())[curve.layer]
+        assert isinstance(target, nn.Linear)
+        with torch.no_grad():
+            target.weight[channels] = 0
+            target.bias[channels] = 0
+        assert task.evaluate is not None
+        return task.evaluate(changed, "validation")
+
+    assert loss_without(first) > loss_without(last)
+
+
+def test_a_metric_that_repeats_itself_has_no_noise(found: Sensitivity) -> None:
+    assert found.noise == 0.0
+    assert not any("noise" in note for note in found.notes)
+
+
+def noisy(scores: list[float]) -> Callable[..., float]:
+    given = itertools.cycle(scores)
+    return lambda predict, split: next(given)
+
+
+def test_a_noisy_metric_is_found_and_named() -> None:
+    found = measured(replace(blobs(), evaluate=noisy([0.9, 0.88, 0.9, 0.91, 0.9])))
+    assert found.noise == pytest.approx(0.03)
+    assert any("2.00 %" in note or "3.00 %" in note for note in found.notes)
+
+
+def test_a_score_of_nothing_is_a_score() -> None:
+    assert measured(replace(blobs(), evaluate=noisy([0.0]))).noise == 0.0
+
+
+def test_without_a_metric_there_is_no_drop() -> None:
+    found = measured(replace(blobs(), evaluate=None))
+    assert (found.metric, found.noise) == (None, 0.0)
+    assert found.drop(found.widths.full, "fp16") is None
+
+
+def test_without_data_channels_go_by_magnitude() -> None:
+    found = measured(replace(blobs(), training=None, calibration=None, evaluate=None))
+    assert (found.importance, found.inputs) == ("magnitude", "example")
+
+
+def test_a_network_of_one_unprunable_group_says_so() -> None:
+    task = replace(
+        blobs(), model=nn.Sequential(nn.Linear(8, 4)).eval(), training=None, calibration=None
+    )
+    found = measured(task)
+    assert found.curves == ()
+    assert any("prun" in note for note in found.notes)
