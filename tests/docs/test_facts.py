@@ -15,6 +15,7 @@ from edgesdk.budget import Budget
 from edgesdk.cli.app import _INTERRUPTED
 from edgesdk.device import DeviceProfile, Memory, Runtime
 from edgesdk.device_files import load_device, profile_names
+from edgesdk.effort import EFFORTS
 from edgesdk.evidence import Evidence
 from edgesdk.figure import STANDINGS
 from edgesdk.parity import MINIMUM_SQNR_DB
@@ -89,7 +90,10 @@ def test_standings_are_those_that_exist() -> None:
 def test_numbers_in_prose_are_the_code_s() -> None:
     plan = read_prose(CONCEPTS / "plan.md")
     assert f"most {feedback._MAXIMUM_PROBES} probes" in plan
-    assert f"most {feedback._MAXIMUM_RECOVERIES} trainings" in plan
+    for name, visits, trainings in read_rows(CONCEPTS / "plan.md", "effort"):
+        spending = EFFORTS[name.split("`")[1]]  # type: ignore[index]
+        assert str(spending.trainings) in trainings.split()
+        assert f"{spending.sample_visits:,}" in visits or not spending.sample_visits
     assert f"up to {sensitivity._SAMPLES} of your inputs" in plan
     assert f"{sensitivity._FEWEST_SAMPLES} at least" in plan
     shares = [f"{100 * share:g}" for share in sensitivity.JOINT_SHARES]
