@@ -69,13 +69,22 @@ def refuse_newer(data: Any, *, what: str, error: type[EdgeSDKError]) -> None:
 def read_json(kind: type[T], path: Path, *, error: type[EdgeSDKError] = ArtifactError) -> T:
     """Return the document at ``path`` as a ``kind``; raises ``error`` for anything else."""
     try:
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        content = path.read_bytes()
     except FileNotFoundError:
         raise error(f"{path} does not exist") from None
-    except (OSError, ValueError, RecursionError) as problem:
+    except OSError as problem:
         raise error(f"{path} cannot be read as JSON: {problem}") from None
+    data = parse_json(content, what=str(path), error=error)
     return from_builtins(kind, data, what=path.name, error=error)
+
+
+def parse_json(content: bytes, *, what: str, error: type[EdgeSDKError]) -> Any:
+    """Return the JSON value in those bytes; ``error`` for broken text and numbers not finite."""
+    try:
+        text = content.decode("utf-8")
+        return json.loads(text, parse_constant=_finite, parse_float=_finite)
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{what} cannot be read as JSON: {problem}") from None
 
 
 def _finite(text: str) -> float:

@@ -1,15 +1,34 @@
-"""A measurement: the distribution of an artifact's latency on a runtime, and its conditions."""
+"""A measurement: the distribution of an artifact's latency on a runtime, and its conditions.
+
+``edgesdk.measurement_file`` reads one from JSON, whoever wrote it; docs/concepts/measurement.md
+says what each field holds.
+"""
 
 from __future__ import annotations
 
+import itertools
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from edgesdk.errors import MeasurementError
+
+Milliseconds = Annotated[float, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+AtLeastOne = Annotated[int, Field(ge=1)]
+Celsius = Annotated[float, Field(ge=-90, le=200)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# 2026-11-21T16:30:00Z: UTC, to the second.
+Moment = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+
+# Operators run within the inference. Medians of parts may add up to somewhat more than the median
+# of the whole; twice as much means that a container was counted beside what it contains.
+_COUNTED_TWICE = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,33 +41,185 @@ class RuntimeIdentity:
     version: str
     platform: str
     unit: str
-    threads: int
+    threads: AtLeastOne
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """What the device says of itself: its model, processor and operating system; null: not told."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    model: str | None = None
+    processor: str | None = None
+    system: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """The state the device was in, as far as it can be read; null: not told.
+
+    ``temperature_before_c`` and ``temperature_after_c`` are the hottest sensor's at the first and
+    last timed inference. ``is_throttled``: whether the system said so at the end. ``power_mode``
+    is the system's own word ("performance", "low power", "MAXN").
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    temperature_before_c: Celsius | None = None
+    temperature_after_c: Celsius | None = None
+    is_throttled: bool | None = None
+    power_source: Literal["mains", "battery"] | None = None
+    power_mode: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """One piece of a sustained run: ``runs`` inferences that began ``start_s`` after its start."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    start_s: Seconds
+    median_ms: Milliseconds
+    runs: AtLeastOne
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpTime:
+    """One of the runtime's operators: all its ``count`` calls in one inference take ``ms``.
+
+    ``op`` is the runtime's own name for it, ``layer`` the module path in the model, null where
+    nothing joins them.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    op: str
+    layer: str | None
+    ms: Milliseconds
+    count: AtLeastOne = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerOp:
+    """Times of the operators in the order in which they run, none inside another.
+
+    A profiler slows down what it watches. ``hooked_ms`` is the median inference while it watched,
+    and every ``ms`` is what it saw times ``p50_ms / hooked_ms``, so they are on the scale of the
+    unwatched ``p50_ms``. ``source`` names the profiler ("ETDump").
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    ops: Annotated[tuple[OpTime, ...], Field(min_length=1)]
+    hooked_ms: Annotated[float, Field(gt=0)]
+    source: str
+    scaled_to: Literal["p50_ms"] = "p50_ms"
+
+    @property
+    def total_ms(self) -> float:
+        """The sum over the operators; what is left of ``p50_ms`` is between them."""
+        return math.fsum(op.ms for op in self.ops)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeakMemory:
+    """The most bytes in use at once: of the whole process, or of the runtime's arena alone."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    bytes: Count
+    counts: Literal["process", "arena"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Energy:
+    """Millijoules of one warm inference, and what metered them."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    inference_mj: Annotated[float, Field(ge=0)]
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfTest:
+    """Whether the artifact answered its golden inputs as sealed, on the device.
+
+    ``samples`` were compared; ``sqnr_db`` and ``maximum_error`` say how closely they agree (null
+    where there is no such number) and ``detail`` says it in words: why it failed or was not run.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    status: Literal["passed", "failed", "not run"]
+    samples: Count
+    sqnr_db: float | None = None
+    maximum_error: Annotated[float, Field(ge=0)] | None = None
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.status == "not run") != (self.samples == 0):
+            raise ValueError(f"a self-test is {self.status!r} after {self.samples} samples")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
     """Warm latencies of one artifact in milliseconds, with everything needed to believe them.
 
-    ``p50_ms`` is the median of ``runs`` timed inferences after ``warmup_runs`` untimed ones;
-    ``first_ms`` is the first inference after loading, ``load_ms`` the loading itself.
-    ``artifact_sha256`` is the hash of the file that ran.
+    ``p50_ms`` is the median of ``runs`` timed inferences after ``warmup_runs`` untimed ones, all
+    without a profiler; ``first_ms`` is the first inference after loading, ``load_ms`` the loading
+    itself. ``artifact_sha256`` is the hash of the file that ran, ``device`` the name of the
+    profile it stands for. ``measured_by`` names the program, ``notes`` are sentences that whoever
+    shows the numbers has to show too. Null and absent both mean: not told.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    artifact_sha256: str
+    artifact_sha256: Sha256
     device: str
     identity: RuntimeIdentity
-    batch_size: int
-    warmup_runs: int
-    runs: int
-    load_ms: float
-    first_ms: float
-    minimum_ms: float
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
+    batch_size: AtLeastOne
+    warmup_runs: Count
+    runs: AtLeastOne
+    p50_ms: Milliseconds
+    measured_by: str
+    load_ms: Milliseconds | None = None
+    first_ms: Milliseconds | None = None
+    minimum_ms: Milliseconds | None = None
+    p90_ms: Milliseconds | None = None
+    p99_ms: Milliseconds | None = None
+    measured_at: Moment | None = None
+    hardware: Hardware = Hardware()
+    conditions: Conditions = Conditions()
+    sustained: tuple[Slice, ...] = ()
+    per_op: PerOp | None = None
+    peak_memory: PeakMemory | None = None
+    energy: Energy | None = None
+    self_test: SelfTest | None = None
+    notes: tuple[str, ...] = ()
     schema_version: Literal[1] = 1
+
+    def __post_init__(self) -> None:
+        known = {
+            name: value
+            for name in ("minimum_ms", "p50_ms", "p90_ms", "p99_ms")
+            if (value := getattr(self, name)) is not None
+        }
+        for (low, below), (high, above) in itertools.pairwise(known.items()):
+            if not below <= above:  # also where one is no number
+                raise ValueError(f"{low} is {below}, which is above {high}, {above}")
+        for before, after in itertools.pairwise(self.sustained):
+            if not before.start_s < after.start_s:
+                raise ValueError(
+                    f"the clock went backwards in the sustained run: from {before.start_s} s "
+                    f"to {after.start_s} s"
+                )
+        if self.per_op is not None and self.per_op.total_ms > _COUNTED_TWICE * self.p50_ms:
+            raise ValueError(
+                f"per_op adds up to {self.per_op.total_ms:.4g} ms of an inference of "
+                f"{self.p50_ms:.4g} ms: something is counted twice, or not scaled to p50_ms"
+            )
 
 
 def percentile(samples: Sequence[float], fraction: float) -> float:

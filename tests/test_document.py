@@ -7,6 +7,7 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from measuring import measurements
 
 from edgesdk.artifact import Check, Manifest, OpCount, Parity, TensorSpec
 from edgesdk.budget import Condition, Verdict
@@ -80,10 +81,7 @@ PARITY = st.builds(
 )
 CONDITION = st.builds(Condition, limit=NUMBER, relative=st.none() | NUMBER)
 VERDICT = st.builds(Verdict, condition=CONDITION, figure=st.none() | FIGURE)
-MEASUREMENT = st.builds(
-    Measurement,
-    **dict.fromkeys(("load_ms", "first_ms", "minimum_ms", "p50_ms", "p90_ms", "p99_ms"), NUMBER),
-)
+MEASUREMENT = measurements()
 MANIFESTS = st.builds(
     Manifest,
     files=tuples(TEXT),

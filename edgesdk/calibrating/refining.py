@@ -10,9 +10,9 @@ from edgesdk.artifact import Manifest, inside, read_manifest, sha256_of
 from edgesdk.cost.calibration import calibrate
 from edgesdk.cost.latency import predict_latency
 from edgesdk.device import DeviceProfile
-from edgesdk.document import read_json
 from edgesdk.errors import MeasurementError
 from edgesdk.measurement import Measurement
+from edgesdk.measurement_file import read_measurement
 from edgesdk.model_file import read_graph
 from edgesdk.scheme import Scheme
 
@@ -50,11 +50,7 @@ def read_measured(paths: Sequence[Path]) -> tuple[Measured, ...]:
     folder, ``ArtifactError`` for a damaged folder.
     """
     manifests = {path: read_manifest(path) for path in paths if path.is_dir()}
-    files = [
-        (path, read_json(Measurement, path, error=MeasurementError))
-        for path in paths
-        if not path.is_dir()
-    ]
+    files = [(path, read_measurement(path)) for path in paths if not path.is_dir()]
     hashes = {sha256_of(inside(path, m.files[0])): path for path, m in manifests.items()}
     measured: dict[Path, Measurement] = {}
     for path, measurement in files:

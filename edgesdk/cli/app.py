@@ -35,6 +35,8 @@ app = typer.Typer(
 )
 devices = typer.Typer(help="What is known about each device, and from where.", no_args_is_help=True)
 app.add_typer(devices, name="devices")
+measurements = typer.Typer(help="What was measured on devices, kept here.", no_args_is_help=True)
+app.add_typer(measurements, name="measurements")
 
 progress: ContextVar[RichProgress] = ContextVar("progress")
 """The progress of the running command."""

@@ -91,6 +91,7 @@ def _measurement(series: _Series, device: str) -> Measurement:
         batch_size=process.emission.inputs[0].shape[0],
         warmup_runs=series.warmup_runs,
         runs=len(samples),
+        measured_by="edgesdk",
         load_ms=process.load_ms,
         first_ms=series.first_ms,
         minimum_ms=min(samples),

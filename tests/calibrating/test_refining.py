@@ -72,6 +72,7 @@ def measured_at(graph: OpGraph, factor: float, folder: Path, **changes: Any) -> 
         batch_size=1,
         warmup_runs=1,
         runs=10,
+        measured_by="a test",
         load_ms=1.0,
         first_ms=latency_ms,
         minimum_ms=latency_ms,

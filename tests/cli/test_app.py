@@ -40,7 +40,7 @@ def test_the_commands_are_the_documented_ones() -> None:
     assert set(COMMANDS) == {
         "compile", "plan", "inspect", "verify", "doctor",
         "devices list", "devices show", "devices new", "devices check", "devices schema",
-        "devices fit", "devices calibrate",
+        "devices fit", "devices calibrate", "measurements schema",
     }  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def test_help_names_every_command(
 ) -> None:
     assert asking(*arguments) == (0, "")
     captured = capsys.readouterr()
-    for name in ("compile", "plan", "inspect", "verify", "devices", "doctor"):
+    for name in ("compile", "plan", "inspect", "verify", "devices", "measurements", "doctor"):
         assert name in captured.out
     assert captured.err == ""
 

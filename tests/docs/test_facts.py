@@ -18,6 +18,7 @@ from edgesdk.device_files import load_device, profile_names
 from edgesdk.effort import EFFORTS
 from edgesdk.evidence import Evidence
 from edgesdk.figure import STANDINGS
+from edgesdk.measurement import Measurement
 from edgesdk.parity import MINIMUM_SQNR_DB
 from edgesdk.plan import Distil, Plan
 from edgesdk.planner import program, proposals, sensitivity
@@ -55,8 +56,12 @@ def test_parity_thresholds() -> None:
 
 @pytest.mark.parametrize(
     ("page", "heading", "kind"),
-    [("artifact.md", "field", Manifest), ("plan.md", "field", Plan)],
-    ids=["manifest", "plan"],
+    [
+        ("artifact.md", "field", Manifest),
+        ("plan.md", "field", Plan),
+        ("measurement.md", "field", Measurement),
+    ],
+    ids=["manifest", "plan", "measurement"],
 )
 def test_fields_are_documented(page: str, heading: str, kind: type) -> None:
     documented = {name for row in read_rows(CONCEPTS / page, heading) for name in _code(row[0])}
