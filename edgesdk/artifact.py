@@ -26,6 +26,7 @@ PLAN = "plan.json"
 REPORT = "REPORT.md"
 GOLDEN = "golden.safetensors"
 PROFILE_MAP = "profile_map.json"
+LAYERS = "layers.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,11 @@ class Parity:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Everything about an artifact that a person, an app or ``edgesdk verify`` needs to know."""
+    """Everything about an artifact that a person, an app or ``edgesdk verify`` needs to know.
+
+    ``task_reference`` is what the command line called the task, without folders of the machine it
+    was compiled on; empty where a ``Task`` made in Python was given.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -131,6 +136,7 @@ class Manifest:
     measured: Mapping[FigureName, Figure]
     budget: tuple[Verdict, ...]
     measurement: Measurement | None = None
+    task_reference: str = ""
     schema_version: Literal[1] = 1
 
 

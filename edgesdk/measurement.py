@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from edgesdk.errors import MeasurementError
+from edgesdk.figure import Figure
 
 Milliseconds = Annotated[float, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -220,6 +221,19 @@ class Measurement:
                 f"per_op adds up to {self.per_op.total_ms:.4g} ms of an inference of "
                 f"{self.p50_ms:.4g} ms: something is counted twice, or not scaled to p50_ms"
             )
+
+
+def latency_figure(measurement: Measurement) -> Figure:
+    """Return the measured median as a figure."""
+    identity = measurement.identity
+    return Figure(
+        value=measurement.p50_ms,
+        standing="measured",
+        low=measurement.minimum_ms,
+        high=measurement.p90_ms,
+        source=f"median of {measurement.runs} runs, {identity.runtime} {identity.version}, "
+        f"{identity.threads} thread(s)",
+    )
 
 
 def percentile(samples: Sequence[float], fraction: float) -> float:

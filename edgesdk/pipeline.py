@@ -56,15 +56,17 @@ def compile_task(
             check_replay(request, plan)
         graph = learn_graph(request)
         baseline = establish_baseline(request, graph)
+        sensitivity = None
         if plan is not None:
             attempt = carry_out(request, plan, baseline, split="test", measure=True, replayed=True)
         else:
-            attempt = find_attempt(request, learn_sensitivity(request, graph), baseline)
+            sensitivity = learn_sensitivity(request, graph)
+            attempt = find_attempt(request, sensitivity, baseline)
         if attempt.status == "infeasible":
             _refuse(request, attempt)
         result = _result(request, attempt, artifact=destination)
     with writing(destination) as folder:
-        seal(request, attempt, result, folder)
+        seal(request, attempt, result, folder, original=graph, sensitivity=sensitivity)
     return result
 
 

@@ -101,6 +101,7 @@ class Task:
     - ``source``: text that stands for the task's code in cache keys; ``load_task`` fills it in. A
       Task without source and without version shares no result with any other Task object, since
       nobody can tell whether its functions are still the same ones.
+    - ``reference``: what the command line calls the task; ``load_task`` fills it in.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Task:
     version: str = ""
     seed: int = 0
     source: str = ""
+    reference: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, nn.Module):

@@ -156,7 +156,7 @@ def _call(function: Callable[[], Task], reference: str) -> Task:
         raise TaskError(
             f"the source of {reference} cannot be read, and cache keys cover it: {problem}"
         ) from None
-    return replace(task, source=text + task.source)
+    return replace(task, source=text + task.source, reference=reference)
 
 
 def weights_sha256(model: nn.Module) -> str:

@@ -19,7 +19,9 @@ print(json.dumps({
     "home": str(pathlib.Path(edgesdk.__file__).parent),
     "profiles": [load_device(name).name for name in profile_names()],
     "targets": {name: type(find_target(name)).__module__ for name in target_names()},
-    "template": (pathlib.Path(edgesdk.__file__).parent / "report/templates/report.md.j2").is_file(),
+    "templates": sorted(
+        path.name for path in (pathlib.Path(edgesdk.__file__).parent / "report/templates").iterdir()
+    ),
 }))
 """
 
@@ -55,5 +57,5 @@ def test_wheel_and_editable_install_know_the_same_devices_and_targets(tmp_path: 
     on_disk = sorted(path.stem for path in (CHECKOUT / "device_profiles").glob("*.toml"))
     assert from_wheel["profiles"] == editable["profiles"] == on_disk
     assert from_wheel["targets"] == editable["targets"]
-    assert from_wheel["template"] is True
+    assert from_wheel["templates"] == ["report.css", "report.html.j2", "report.md.j2"]
     assert (site / "edgesdk" / "py.typed").is_file()

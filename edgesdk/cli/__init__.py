@@ -15,6 +15,7 @@ from edgesdk.cli import (  # noqa: F401 - commands
     doctor,
     inspect,
     measurements,
+    report,
     verify,
 )
 from edgesdk.cli.app import run

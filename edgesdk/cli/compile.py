@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -119,32 +120,43 @@ def plan_command(
 
 
 def show_result(result: CompileResult, console: Console) -> None:
-    """Show a result to a person: verdicts, figures, reasons and where the artifact lies."""
-    from edgesdk.budget import format_figure
-    from edgesdk.report.text import show_figure
+    """Show a result to a person: the outcome, verdicts, figures, reasons and what to do next."""
+    from edgesdk.report.words import TITLES, show_figure
 
-    where = f" → {result.artifact}" if result.artifact else ""
-    what = f" for {result.device} ({result.target}){where}"
+    made = result.artifact is not None
+    outcome = "keeps its budget" if result.verdicts and made else "made" if made else "is the plan"
+    where = f" → {result.artifact}" if made else ""
+    what = f" for {result.device} ({result.target}) {outcome}{where}"
     console.print(Text.assemble((result.plan.option, "bold"), what), soft_wrap=True)
     if result.verdicts:
-        table = Table("condition", "limit", "judged by", "standing", "met", title="Budget")
-        for verdict in result.verdicts:
-            name = verdict.condition.figure
-            table.add_row(
-                f"{name} ({verdict.condition.asked_by})",
-                format_figure(name, verdict.condition.limit),
-                show_figure(name, verdict.figure),
-                verdict.figure.standing if verdict.figure else "unknown",
-                "yes" if verdict.met else "not yet" if result.artifact is None else "no",
-            )
-        console.print(table)
-    figures = Table("figure", "baseline", "predicted", "verified", "measured", title="Figures")
+        console.print(_budget_table(result))
+    figures = Table("figure", "original", "predicted", "verified", "measured", title="Figures")
     proven = {**result.interpreted, **result.verified}
     sections = (result.baseline, result.predicted, proven, result.measured)
-    for name in dict.fromkeys(name for section in sections for name in section):
-        figures.add_row(name, *(show_figure(name, section.get(name)) for section in sections))
+    for name, title in TITLES.items():
+        if any(name in section for section in sections):
+            figures.add_row(title, *(show_figure(name, section.get(name)) for section in sections))
     console.print(figures)
     if result.parity is not None:
         console.print(f"Accuracy and parity: {result.parity.status} ({result.parity.runtime})")
     for reason in result.plan.reasons:
         console.print(f"- {reason}", highlight=False)
+    if made:
+        out = shlex.quote(str(result.artifact))
+        console.print(f"Next: edgesdk report {out} draws this as a page", soft_wrap=True)
+
+
+def _budget_table(result: CompileResult) -> Table:
+    """Return each condition with the figure that judges it; "not yet": compile will know."""
+    from edgesdk.report.words import show_condition, show_figure, show_limit
+
+    table = Table("condition", "limit", "judged by", "standing", "met", title="Budget")
+    for verdict in result.verdicts:
+        table.add_row(
+            show_condition(verdict.condition),
+            show_limit(verdict.condition),
+            show_figure(verdict.condition.figure, verdict.figure),
+            verdict.figure.standing if verdict.figure else "unknown",
+            "yes" if verdict.met else "not yet" if result.artifact is None else "no",
+        )
+    return table

@@ -17,7 +17,7 @@ from edgesdk.compress.accelerator import one_thread
 from edgesdk.errors import BudgetInfeasible, OutputError
 from edgesdk.figure import FigureName
 from edgesdk.pipeline import compile_task
-from edgesdk.report.text import show_figure
+from edgesdk.report.words import show_figure
 from edgesdk.result import CompileResult
 from edgesdk.task_source import load_task
 

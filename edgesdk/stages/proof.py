@@ -15,7 +15,7 @@ from edgesdk.artifact import Parity, files_under, size_bytes
 from edgesdk.compress.evaluation import model_predict
 from edgesdk.figure import Figure, FigureName
 from edgesdk.host_runtime import HostRuntime
-from edgesdk.measurement import Measurement
+from edgesdk.measurement import Measurement, latency_figure
 from edgesdk.parity import compare, gate
 from edgesdk.running.adapter import artifact_predict
 from edgesdk.running.process import ArtifactProcess
@@ -151,19 +151,6 @@ def _memory(process: ArtifactProcess, host: HostRuntime) -> dict[FigureName, Fig
     source = told_by(process, host)
     figure = Figure(value=float(process.memory_bytes), standing="verified", source=source)
     return {"memory_bytes": figure}
-
-
-def latency_figure(measurement: Measurement) -> Figure:
-    """Return the measured median as a figure."""
-    identity = measurement.identity
-    return Figure(
-        value=measurement.p50_ms,
-        standing="measured",
-        low=measurement.minimum_ms,
-        high=measurement.p90_ms,
-        source=f"median of {measurement.runs} runs, {identity.runtime} {identity.version}, "
-        f"{identity.threads} thread(s)",
-    )
 
 
 def size_figures(request: Request, emitted: Emitted) -> dict[FigureName, Figure]:

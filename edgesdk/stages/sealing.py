@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 
 from edgesdk.artifact import (
     GOLDEN,
+    LAYERS,
     MANIFEST,
     MANIFEST_SHA256,
     PLAN,
@@ -25,18 +26,29 @@ from edgesdk.artifact import (
 from edgesdk.cost.latency import predict_latency
 from edgesdk.document import to_json
 from edgesdk.errors import ArtifactError
-from edgesdk.report.text import render_report
+from edgesdk.graph import OpGraph
+from edgesdk.planner.sensitivity import Sensitivity
+from edgesdk.report.describe import describe_artifact
+from edgesdk.report.text import render_text
 from edgesdk.result import CompileResult
 from edgesdk.stages.attempt import Attempt
 from edgesdk.stages.emission import Emitted
+from edgesdk.stages.layers import compare_layers
 from edgesdk.stages.proof import Proof
 from edgesdk.stages.request import Request
 from edgesdk.task import Tensors
 from edgesdk.trace import trace
 
 
-def seal(request: Request, attempt: Attempt, result: CompileResult, folder: Path) -> Manifest:
-    """Fill an empty folder with a finished artifact and return its manifest."""
+def seal(
+    request: Request, attempt: Attempt, result: CompileResult, folder: Path, *,
+    original: OpGraph, sensitivity: Sensitivity | None,
+) -> Manifest:  # fmt: skip
+    """Fill an empty folder with a finished artifact and return its manifest.
+
+    ``original`` is the graph before compression; without a ``sensitivity`` (a replayed plan) what
+    each layer was expected to lose stays unsaid.
+    """
     emitted, proof = attempt.emitted, attempt.proof
     assert emitted is not None
     assert proof is not None
@@ -44,9 +56,13 @@ def seal(request: Request, attempt: Attempt, result: CompileResult, folder: Path
         _copy(emitted.folder / name, folder / name)
     (folder / PLAN).write_text(to_json(attempt.plan), encoding="utf-8")
     _write_golden(proof, folder / GOLDEN)
-    _write_profile_map(request, emitted, folder / PROFILE_MAP)
+    graph = trace(emitted.model.module, emitted.model.example_inputs, name=request.task.name)
+    _write_profile_map(request, emitted, graph, folder / PROFILE_MAP)
+    layers = compare_layers(original, graph, attempt.plan, request.runtime, sensitivity)
+    (folder / LAYERS).write_text(to_json(layers), encoding="utf-8")
     described = _describe(request, result, emitted, proof, folder)
-    (folder / REPORT).write_text(render_report(described, attempt.plan), encoding="utf-8")
+    data = describe_artifact(folder, described, attempt.plan, layers, label="OUT")
+    (folder / REPORT).write_text(render_text(data), encoding="utf-8")
     manifest = replace(described, sha256=_hashes(folder))
     (folder / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
     (folder / MANIFEST_SHA256).write_text(manifest_seal(folder), encoding="utf-8")
@@ -85,9 +101,8 @@ def read_golden(path: Path) -> tuple[Tensors, Tensors]:
     return tuple(columns[0]), tuple(columns[1])
 
 
-def _write_profile_map(request: Request, emitted: Emitted, path: Path) -> None:
+def _write_profile_map(request: Request, emitted: Emitted, graph: OpGraph, path: Path) -> None:
     """Write what joins a runtime's per-operator times to model layers and predicted costs."""
-    graph = trace(emitted.model.module, emitted.model.example_inputs, name=request.task.name)
     prediction = predict_latency(graph, request.runtime, emitted.model.scheme)
     layers = [
         {"op": cost.op, "kind": cost.kind, "layer": cost.layer, "predicted_ms": cost.latency_ms}
@@ -132,7 +147,14 @@ def _describe(
         measured=result.measured,
         budget=result.verdicts,
         measurement=proof.measurement,
+        task_reference=_without_folders(request.task.reference),
     )
+
+
+def _without_folders(reference: str) -> str:
+    """Return a task's reference as it may be handed on: an absolute path tells who compiled it."""
+    where, separator, name = reference.rpartition(":")
+    return f"{Path(where).name}{separator}{name}" if Path(where).is_absolute() else reference
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -38,7 +38,7 @@ COMMANDS = commands()
 
 def test_the_commands_are_the_documented_ones() -> None:
     assert set(COMMANDS) == {
-        "compile", "plan", "inspect", "verify", "doctor",
+        "compile", "plan", "inspect", "verify", "report", "doctor",
         "devices list", "devices show", "devices new", "devices check", "devices schema",
         "devices fit", "devices calibrate", "measurements schema",
     }  # fmt: skip
@@ -311,7 +311,7 @@ def test_a_result_is_shown_to_a_person_with_its_path(asking: Asking, tmp_path: P
     assert code == 0
     assert str(out) in text
     assert out.is_dir()
-    for word in ("size_bytes", "verified", "yes"):
+    for word in ("keeps its budget", "File size", "verified", "yes", "edgesdk report"):
         assert word in text
 
 

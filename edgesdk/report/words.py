@@ -1,0 +1,95 @@
+"""Figures, steps and conditions as a person reads them, the same in every view."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+
+from edgesdk.budget import Condition, Verdict, format_figure
+from edgesdk.figure import Figure, FigureName
+from edgesdk.plan import Distil, Finetune, Prune, Step
+
+TITLES: Mapping[FigureName, str] = {
+    "latency_ms": "Latency",
+    "memory_bytes": "Memory",
+    "size_bytes": "File size",
+    "download_bytes": "Download",
+    "flash_bytes": "Flash",
+    "energy_mj": "Energy",
+    "accuracy": "Accuracy",
+    "accuracy_drop": "Accuracy drop",
+}
+"""Every figure's title, in the order in which figures are shown."""
+
+_FLAGS: Mapping[FigureName, str] = {
+    "latency_ms": "--latency",
+    "memory_bytes": "--memory",
+    "size_bytes": "--size",
+    "download_bytes": "--download",
+    "energy_mj": "--energy",
+    "accuracy_drop": "--max-drop",
+}
+_UNITS: Mapping[FigureName, str] = {"latency_ms": "ms", "energy_mj": "mJ", "accuracy_drop": ""}
+
+
+def show_figure(name: FigureName, figure: Figure | None) -> str:
+    """Return a figure for a table cell, with the interval of a prediction; a dash if unknown."""
+    if figure is None:
+        return "–"
+    text = format_figure(name, figure.value)
+    interval = show_interval(name, figure)
+    return f"{text} ({interval})" if interval and figure.standing == "predicted" else text
+
+
+def show_interval(name: FigureName, figure: Figure) -> str:
+    """Return "low to high", empty where a figure has no interval."""
+    if figure.low is None or figure.high is None:
+        return ""
+    return f"{format_figure(name, figure.low)} to {format_figure(name, figure.high)}"
+
+
+def show_condition(condition: Condition) -> str:
+    """Return the figure's title, and whose limit it is where nobody had to state it."""
+    title = TITLES[condition.figure]
+    return f"{title} (of the device)" if condition.asked_by == "device" else title
+
+
+def show_limit(condition: Condition) -> str:
+    """Return the limit, with the share of the baseline where that is how it was given."""
+    limit = format_figure(condition.figure, condition.limit)
+    if condition.relative is None:
+        return limit
+    return f"{limit} ({100 * condition.relative:g} % of the original)"
+
+
+def explain_step(step: Step) -> str:
+    """Return what a step of the plan does, in one sentence."""
+    if isinstance(step, Prune):
+        groups = ", ".join(f"{g.layer} {g.width_before} → {g.width_after}" for g in step.groups)
+        return f"Prune {100 * step.ratio:.0f} % of the channels, by {step.importance}: {groups}"
+    if isinstance(step, Distil):
+        return (
+            f"Distil from the original: at most {step.epochs} epochs, temperature "
+            f"{step.temperature:g}, alpha {step.alpha:g}"
+        )
+    if isinstance(step, Finetune):
+        return "Recover with the task's own finetune()"
+    return f"Emit in {step.scheme}"
+
+
+def budget_flags(verdicts: Sequence[Verdict]) -> list[str]:
+    """Return the flags of ``compile`` that ask for the same budget."""
+    flags = []
+    for condition in (verdict.condition for verdict in verdicts):
+        if condition.asked_by == "budget" and condition.figure in _FLAGS:
+            unit = _UNITS.get(condition.figure, "B")
+            limit = f"{condition.limit:.10g}{unit}"
+            if condition.relative is not None:
+                limit = f"{100 * condition.relative:.10g}%"
+            flags += [_FLAGS[condition.figure], limit]
+    return flags
+
+
+def shell_line(*words: str) -> str:
+    """Return a command line that a shell reads as exactly those words."""
+    return shlex.join(words)

@@ -1,0 +1,104 @@
+"""Compare the original with the artifact, layer by layer, by the cost model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from edgesdk.cost.fusion import Kernel, activation_bytes, fuse, weight_bytes
+from edgesdk.cost.latency import LatencyPrediction, predict_latency
+from edgesdk.device import Runtime
+from edgesdk.graph import OpGraph
+from edgesdk.layer_change import LayerChange, LayerChanges, LayerCost
+from edgesdk.plan import Plan, Prune
+from edgesdk.planner.sensitivity import Sensitivity
+from edgesdk.scheme import WEIGHT_BYTES, Scheme
+
+
+def compare_layers(
+    before: OpGraph, after: OpGraph, plan: Plan, runtime: Runtime,
+    sensitivity: Sensitivity | None = None,
+) -> LayerChanges:  # fmt: skip
+    """Return each layer's cost in the float original and in what the plan made of it.
+
+    Without a ``sensitivity`` (a replayed plan) what the layers lose is not known.
+    """
+    float_scheme = runtime.float_scheme
+    priced_before = predict_latency(before, runtime, float_scheme)
+    priced_after = predict_latency(after, runtime, plan.scheme)
+    costs_before = _layer_costs(before, priced_before, float_scheme)
+    costs_after = _layer_costs(after, priced_after, plan.scheme)
+    losses = {} if sensitivity is None else _group_losses(plan, sensitivity)
+    kinds = _kinds(before, after)
+    return LayerChanges(
+        scheme_before=float_scheme,
+        scheme_after=plan.scheme,
+        overhead_ms_before=priced_before.overhead_ms,
+        overhead_ms_after=priced_after.overhead_ms,
+        layers=tuple(
+            LayerChange(
+                layer=layer,
+                kinds=kinds.get(layer, ()),
+                before=costs_before.get(layer),
+                after=costs_after.get(layer),
+                expected_loss=losses.get(layer),
+            )
+            for layer in dict.fromkeys([*costs_before, *costs_after])
+        ),
+        format_loss=None if sensitivity is None else sensitivity.format(plan.scheme).loss,
+    )
+
+
+def _layer_costs(
+    graph: OpGraph, priced: LatencyPrediction, scheme: Scheme
+) -> Mapping[str, LayerCost]:
+    """Return the cost of every layer that has a kernel or a price, in order of execution."""
+    kernels: dict[str, list[Kernel]] = {}
+    for kernel in fuse(graph):
+        kernels.setdefault(kernel.op.layer, []).append(kernel)
+    spent_ms = dict.fromkeys(kernels, 0.0)
+    for op in priced.per_op:
+        spent_ms[op.layer] = spent_ms.get(op.layer, 0.0) + op.latency_ms
+    return {
+        layer: _cost(graph, kernels.get(layer, []), latency_ms, scheme)
+        for layer, latency_ms in spent_ms.items()
+    }
+
+
+def _cost(graph: OpGraph, kernels: list[Kernel], latency_ms: float, scheme: Scheme) -> LayerCost:
+    widths = [kernel.channels for kernel in kernels if kernel.channels]
+    return LayerCost(
+        width=widths[-1] if widths else None,
+        weight_bits=round(8 * WEIGHT_BYTES[scheme]),
+        macs=sum(kernel.op.macs for kernel in kernels),
+        weight_bytes=sum(weight_bytes(kernel, scheme) for kernel in kernels),
+        activation_bytes=sum(activation_bytes(graph, k.outputs, scheme) for k in kernels),
+        predicted_ms=latency_ms,
+    )
+
+
+def _kinds(*graphs: OpGraph) -> Mapping[str, tuple[str, ...]]:
+    """Return the operators that each layer's kernels are named by."""
+    found: dict[str, dict[str, None]] = {}
+    for kernel in _kernels(graphs):
+        found.setdefault(kernel.op.layer, {})[kernel.op.kind] = None
+    return {layer: tuple(kinds) for layer, kinds in found.items()}
+
+
+def _kernels(graphs: Iterable[OpGraph]) -> Iterable[Kernel]:
+    return (kernel for graph in graphs for kernel in fuse(graph))
+
+
+def _group_losses(plan: Plan, sensitivity: Sensitivity) -> Mapping[str, float]:
+    """Return what each narrowed group was expected to lose, by the layer that names it.
+
+    A width that no curve has (an edited plan's) has no known loss.
+    """
+    curves = {curve.layer: curve for curve in sensitivity.curves}
+    losses = {}
+    for step in plan.steps:
+        for group in step.groups if isinstance(step, Prune) else ():
+            curve = curves.get(group.layer)
+            if curve is not None and group.width_after in curve.choices:
+                loss = curve.losses[curve.choices.index(group.width_after)]
+                losses[group.layer] = sensitivity.joint_scale * loss
+    return losses
