@@ -83,6 +83,9 @@ def plan(**changes: Any) -> Plan:
             for name, values in OPTIONS.items()
             if name != CHOSEN
         ),
+        front=(),
+        prices=(),
+        gap=0.0,
         seed=0,
     )
     return replace(made, **changes)

@@ -199,7 +199,20 @@ def _options(plan: Plan) -> tuple[PlanOption, ...]:
         )
         for item in plan.rejected
     ]
-    options = [chosen, *others]
+    # The front goes further than the best that were rejected, and may name some of them again.
+    seen = [(option.option, option.predicted) for option in (chosen, *others)]
+    front = [
+        PlanOption(
+            option=point.option,
+            is_chosen=False,
+            is_efficient=False,
+            predicted=point.predicted,
+            reason="fits, not taken" if point.fits else "does not fit",
+        )
+        for point in plan.front
+        if not point.chosen and (point.option, point.predicted) not in seen
+    ]
+    options = [chosen, *others, *front]
     axes = pareto_axes(options)
     return tuple(
         replace(option, is_efficient=_is_efficient(option, options, axes)) for option in options
