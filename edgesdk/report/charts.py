@@ -259,7 +259,7 @@ def comparison_charts(
     labels: Sequence[str], rows: Sequence[ComparisonRow]
 ) -> list[tuple[FigureName, list[tuple[str, Figure]]]]:
     """Return what is worth drawing of a comparison: figures that at least two artifacts have."""
-    drawn = []
+    drawn: list[tuple[FigureName, list[tuple[str, Figure]]]] = []
     for row in rows:
         known = [(label, f) for label, f in zip(labels, row.best, strict=True) if f is not None]
         if len(known) > 1 and row.figure in (

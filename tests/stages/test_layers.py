@@ -39,6 +39,7 @@ def sensitivity(graph: OpGraph) -> Sensitivity:
         samples=64,
         metric=None,
         metric_samples=0,
+        noise=0.0,
         drop_range=(-1.0, 1.0),
         widths=WidthModel(graph=graph, groups=("0",), full=(32,), extents=()),
         curves=(curve,),
