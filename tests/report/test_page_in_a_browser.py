@@ -126,7 +126,9 @@ def test_axe_finds_nothing(browser: Browser, page_of_two: Path, theme: Theme, wi
     found = Axe().run(page)
     assert found.response["violations"] == [], found.generate_report()
     checked = {rule["id"] for rule in found.response["passes"]}
-    assert {"color-contrast", "svg-img-alt", "region", "scrollable-region-focusable"} <= checked
+    assert {"color-contrast", "svg-img-alt", "region"} <= checked
+    # Tables scroll only where the page is narrow.
+    assert width > 360 or "scrollable-region-focusable" in checked
 
 
 def test_everything_is_reached_and_used_by_the_keyboard(
