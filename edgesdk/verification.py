@@ -14,7 +14,7 @@ from edgesdk.document import to_builtins
 from edgesdk.errors import ArtifactError
 from edgesdk.figure import Figure
 from edgesdk.host_runtime import HostRuntime
-from edgesdk.parity import sqnr_db
+from edgesdk.parity import MINIMUM_SQNR_DB, sqnr_db
 from edgesdk.running.adapter import artifact_predict
 from edgesdk.running.process import ArtifactProcess
 from edgesdk.stages.proof import told_by
@@ -54,6 +54,19 @@ class Verification:
             "accuracy": self.accuracy.value if self.accuracy else None,
             "sealed_accuracy": self.sealed_accuracy.value if self.sealed_accuracy else None,
         }
+
+
+def golden_sqnr_db(manifest: Manifest) -> float:
+    """Return the signal to noise in dB that golden outputs computed elsewhere must reach.
+
+    40 dB where the golden outputs are what the artifact's own runtime answered: only rounding
+    differs from build to build. Where nothing here ran the file they are the network's own, and
+    the file may be as far off as its precision is (``edgesdk.parity.MINIMUM_SQNR_DB``).
+    """
+    host = manifest.host_runtime
+    if host is not None and host.standing == "verified":
+        return _GOLDEN_SQNR_DB
+    return MINIMUM_SQNR_DB[manifest.scheme]
 
 
 def verify_artifact(folder: Path, task: Task | None = None) -> Verification:

@@ -14,6 +14,7 @@ from edgesdk.cli import (  # noqa: F401 - commands
     devices_show,
     doctor,
     inspect,
+    integrate,
     measurements,
     report,
     verify,

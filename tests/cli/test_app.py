@@ -38,7 +38,7 @@ COMMANDS = commands()
 
 def test_the_commands_are_the_documented_ones() -> None:
     assert set(COMMANDS) == {
-        "compile", "plan", "inspect", "verify", "report", "doctor",
+        "compile", "plan", "inspect", "verify", "report", "integrate", "doctor",
         "devices list", "devices show", "devices new", "devices check", "devices schema",
         "devices fit", "devices calibrate", "measurements schema",
     }  # fmt: skip
