@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 from edgesdk.integrating.app import App, Contents
@@ -15,6 +16,10 @@ _MODULES = (
 )  # fmt: skip
 
 
+# A package of one of these names would be imported in the place of what it is called like.
+_IMPORTED = frozenset(sys.stdlib_module_names) | {"ai_edge_litert", "executorch", "numpy", "torch"}
+
+
 def _refuses(interface: Interface) -> str | None:
     runtime = interface.manifest.runtime
     if runtime not in _RUNTIMES:
@@ -23,7 +28,7 @@ def _refuses(interface: Interface) -> str | None:
 
 
 def _contents(interface: Interface) -> Contents:
-    runtime, package = interface.manifest.runtime, snake(interface.words)
+    runtime, package = interface.manifest.runtime, _package(interface)
     model = f"model{interface.model.suffix if interface.model.suffix == '.pte' else '.tflite'}"
     templates = {f"{package}/{name}": f"linux/{name}.j2" for name in _MODULES}
     templates |= {name: f"linux/{name}.j2" for name in ("README.md", "pyproject.toml")}
@@ -43,6 +48,11 @@ def _contents(interface: Interface) -> Contents:
         copies={f"{package}/{model}": interface.model},
         data={f"{package}/golden.bin": interface.golden_bytes},
     )
+
+
+def _package(interface: Interface) -> str:
+    name = snake(interface.words)
+    return f"{name}_model" if name in _IMPORTED else name
 
 
 APP = App(

@@ -17,8 +17,8 @@ _LONGEST = 40
 # is then called the same in every app.
 _TAKEN = frozenset(
     """
-    abstract actor alignas alignof and any app arguments array as asm assert associatedtype async
-    atomic auto await base bitand bitor bool boolean break by byte case catch char class clock
+    abstract actor all alignas alignof and any app arguments array as asm assert associatedtype
+    async atomic auto await base bitand bitor bool boolean break by byte case catch char class clock
     companion compl concept const consteval constexpr constinit constructor continue convenience
     crossinline data debugger declare decltype def default defer deinit del delegate delete
     deprecated description didset do double dynamic elif else end enum error eval event except
@@ -101,4 +101,5 @@ def kebab(name: Words) -> str:
 
 def flat(name: Words) -> str:
     """Return ``firstwordsecond``, for package names."""
-    return "".join(name)
+    joined = "".join(name)
+    return f"{joined}app" if joined in _TAKEN else joined

@@ -18,7 +18,7 @@ from reference import Register
 
 _SHELL = ("bash", "console")
 _LONG = re.compile(
-    r"edgesdk (compile|plan|inspect|verify)\b|edgesdk\.compile|make_plan\(|read_manifest"
+    r"edgesdk (compile|plan|inspect|verify|integrate)\b|edgesdk\.compile|make_plan\(|read_manifest"
 )
 _TIME_LIMIT_S = 600
 _BLOCKS = [block for page in PAGES for block in read_blocks(page)]
