@@ -10,7 +10,7 @@ from edgesdk.integrating.naming import snake
 _TYPES = ("float32", "int32")
 
 _FILES = (
-    "README.md", "copy_wasm.mjs", "index.html", "package-lock.json", "package.json",
+    "README.md", "copy_wasm.mjs", "index.html", "package.json",
     "src/constants.ts", "src/main.ts", "src/measurement.ts", "src/model.ts", "src/processing.ts",
     "src/selfTest.ts", "src/style.css", "tsconfig.json", "vite.config.ts",
 )  # fmt: skip
