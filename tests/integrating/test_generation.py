@@ -205,6 +205,11 @@ def assert_labels(app: str, out: Path, labels: list[str]) -> None:
         trees = [n for n in ast.parse(model.read_text()).body if isinstance(n, ast.AnnAssign)]
         [found] = [ast.literal_eval(n.value) for n in trees if n.value is not None]
         assert list(found) == labels
+    if app == "android":
+        [constants] = out.rglob("Constants.kt")
+        [block] = re.findall(r"listOf\(\n((?:    \".*\",\n)+)\)", constants.read_text())
+        # What our literals use of Kotlin's escapes are JSON's, too.
+        assert [json.loads(line.strip().rstrip(",")) for line in block.splitlines()] == labels
     if app == "web":
         text = (out / "src/constants.ts").read_text()
         [block] = re.findall(r"_LABELS: readonly string\[\] = \[\n(.*?)\n\];", text, re.DOTALL)
@@ -225,5 +230,5 @@ def syntax_errors(name: str, data: bytes) -> list[str]:
 
 
 def test_the_grammars_notice_a_broken_string() -> None:
-    assert syntax_errors("a.kt", b'val a = "x"; rm"\n')
-    assert syntax_errors("a.swift", b'let a = "x" "; rm\n')
+    assert syntax_errors("a.kt", b'val a = listOf(\n    "x"; rm",\n)\n')
+    assert syntax_errors("a.swift", b'let a = [\n    "x"; rm",\n]\n')

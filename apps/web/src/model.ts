@@ -19,8 +19,9 @@ export type Accelerator = "wasm" | "webgpu";
 
 // Returns what this browser can run the model on; WebAssembly always.
 export async function accelerators(): Promise<Accelerator[]> {
-  const hasGpu = isWebGPUSupported() && (await navigator.gpu.requestAdapter().catch(() => null)) !== null;
-  return hasGpu ? ["wasm", "webgpu"] : ["wasm"];
+  const { gpu } = navigator as Navigator & { gpu?: { requestAdapter(): Promise<object | null> } };
+  const adapter = isWebGPUSupported() ? await gpu?.requestAdapter().catch(() => null) : null;
+  return adapter ? ["wasm", "webgpu"] : ["wasm"];
 }
 
 let runtime: Promise<unknown> | undefined;
