@@ -77,3 +77,5 @@ for (const name of await accelerators()) {
   select.add(new Option(name === "webgpu" ? "WebGPU" : "WebAssembly", name));
 }
 await step("Testing…", selfTest);
+// "#benchmark" in the address runs it at once, for whoever opens the page without hands.
+if (location.hash === "#benchmark") await step("Measuring…", benchmark);
