@@ -140,7 +140,7 @@ def read_interface(folder: Path) -> Interface:
         raise _contradiction(f"{len(manifest.inputs)} inputs, {len(manifest.input_specs)} specs")
     if len(manifest.outputs) != len(manifest.output_specs) or not manifest.outputs:
         raise _contradiction(f"{len(manifest.outputs)} outputs, {len(manifest.output_specs)} specs")
-    specs = (*manifest.input_specs, *manifest.output_specs)
+    specs: tuple[InputSpec | OutputSpec, ...] = (*manifest.input_specs, *manifest.output_specs)
     # Together: some languages give all of them one scope.
     names = distinct([spec.name for spec in specs], fallback="tensor")
     inputs = tuple(map(_input, names, manifest.inputs, manifest.input_specs))
