@@ -42,12 +42,15 @@ class Refinement:
     kept: Mapping[tuple[str, Scheme], str]
 
 
-def read_measured(paths: Sequence[Path]) -> tuple[Measured, ...]:
+def read_measured(
+    paths: Sequence[Path], stored: Sequence[Measurement] = ()
+) -> tuple[Measured, ...]:
     """Return the measured artifacts among paths of artifact folders and measurement files.
 
-    A folder brings the measurement in its manifest, or one in a file that names the hash of its
-    model. Raises ``MeasurementError`` for a folder without measurement and a measurement without
-    folder, ``ArtifactError`` for a damaged folder.
+    A folder's measurement is the one in a file that names the hash of its model, else the last of
+    the ``stored`` ones with that hash on the artifact's runtime and threads, else the one in its
+    manifest. Raises ``MeasurementError`` for a folder without measurement and a measurement
+    without folder, ``ArtifactError`` for a damaged folder.
     """
     manifests = {path: read_manifest(path) for path in paths if path.is_dir()}
     files = [(path, read_measurement(path)) for path in paths if not path.is_dir()]
@@ -64,17 +67,32 @@ def read_measured(paths: Sequence[Path]) -> tuple[Measured, ...]:
     found = []
     for digest, path in hashes.items():
         manifest = manifests[path]
-        measurement_here = measured.get(path, manifest.measurement)
+        measurement_here = (
+            measured.get(path) or _last_stored(stored, digest, manifest) or manifest.measurement
+        )
         if measurement_here is None:
             raise MeasurementError(
                 f"{path} was not measured",
-                expected="a measurement in its manifest, or a measurement file beside it",
-                next_step="name the measurement's JSON file with --from too",
+                expected="a measurement in its manifest, in the store or in a file",
+                next_step=f"edgesdk profile {path} --on RUNNER, or name a file with --from too",
             )
         if measurement_here.artifact_sha256 != digest:
             raise MeasurementError(f"the measurement in {path} is about another file")
         found.append(Measured(folder=path, manifest=manifest, measurement=measurement_here))
     return tuple(found)
+
+
+def _last_stored(
+    stored: Sequence[Measurement], digest: str, manifest: Manifest
+) -> Measurement | None:
+    """Return the last measurement of the file as the artifact is meant to run, None without one."""
+    wanted = (digest, manifest.runtime, manifest.threads)
+    found = [
+        item
+        for item in stored
+        if (item.artifact_sha256, item.identity.runtime, item.identity.threads) == wanted
+    ]
+    return found[-1] if found else None
 
 
 def refine(device: DeviceProfile, measured: Sequence[Measured]) -> Refinement:

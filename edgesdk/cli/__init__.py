@@ -17,6 +17,7 @@ from edgesdk.cli import (  # noqa: F401 - commands
     integrate,
     measurements,
     report,
+    profile,
     verify,
 )
 from edgesdk.cli.app import run

@@ -23,7 +23,8 @@ def calibrate_command(
         list[Path] | None,
         typer.Option(
             "--from",
-            help="An artifact folder with a measurement, or a measurement's JSON file; repeatable.",
+            help="An artifact folder that was measured ('edgesdk profile' keeps what it measures), "
+            "or a measurement's JSON file; repeatable.",
         ),
     ] = None,
     threads: Annotated[
@@ -84,10 +85,13 @@ def _refine(name: str, measured: list[Path], out: Path | None) -> Answer:
     from edgesdk.calibrating.refining import read_measured, refine
     from edgesdk.device_files import load_device
     from edgesdk.errors import MeasurementError
+    from edgesdk.profiling.store import default_store
 
     device = load_device(name)
     path = _destination(device.name, out)
-    result = refine(device, read_measured(measured))
+    stored = [item.measurement for item in default_store().all()]
+    here = [item for item in stored if item.device == device.name]
+    result = refine(device, read_measured(measured, here))
     kept = {f"{target} {scheme}": reason for (target, scheme), reason in result.kept.items()}
     if len(kept) == len(result.pairs):
         raise MeasurementError(

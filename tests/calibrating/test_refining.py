@@ -133,6 +133,19 @@ def test_a_measurement_may_lie_in_a_file_of_its_own(making: Making, tmp_path: Pa
         read_measured([making(1), tmp_path / "0.json"])
 
 
+def test_a_stored_measurement_comes_before_the_manifest_s(
+    making: Making, graphs: dict[str, OpGraph]
+) -> None:
+    folder = making(0)
+    graph = graphs[NETWORKS[0].name]
+    older, newer = measured_at(graph, 3.0, folder), measured_at(graph, 4.0, folder)
+    four_threads = measured_at(graph, 1.0, folder, threads=4)
+    [found] = read_measured([folder], [older, newer, four_threads])
+    assert found.measurement == newer
+    [found] = read_measured([folder], [four_threads, measured_at(graph, 1, making(1))])
+    assert found.measurement == found.manifest.measurement
+
+
 def test_a_measurement_of_another_file_is_refused(making: Making) -> None:
     folder = making(0, artifact_sha256="0" * 64)
     with pytest.raises(MeasurementError, match="is about another file"):

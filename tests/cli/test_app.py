@@ -40,7 +40,8 @@ def test_the_commands_are_the_documented_ones() -> None:
     assert set(COMMANDS) == {
         "compile", "plan", "inspect", "verify", "report", "integrate", "doctor",
         "devices list", "devices show", "devices new", "devices check", "devices schema",
-        "devices fit", "devices calibrate", "measurements schema",
+        "devices fit", "devices calibrate", "profile", "measurements list", "measurements show",
+        "measurements compare", "measurements export", "measurements schema",
     }  # fmt: skip
 
 
@@ -75,7 +76,16 @@ def test_help_names_every_command(
 ) -> None:
     assert asking(*arguments) == (0, "")
     captured = capsys.readouterr()
-    for name in ("compile", "plan", "inspect", "verify", "devices", "measurements", "doctor"):
+    for name in (
+        "compile",
+        "plan",
+        "inspect",
+        "verify",
+        "profile",
+        "devices",
+        "measurements",
+        "doctor",
+    ):
         assert name in captured.out
     assert captured.err == ""
 

@@ -18,7 +18,8 @@ from reference import Register
 
 _SHELL = ("bash", "console")
 _LONG = re.compile(
-    r"edgesdk (compile|plan|inspect|verify|integrate)\b|edgesdk\.compile|make_plan\(|read_manifest"
+    r"edgesdk (compile|plan|inspect|verify|integrate|profile)\b|edgesdk\.compile|"
+    r"make_plan\(|read_manifest"
 )
 _TIME_LIMIT_S = 600
 _BLOCKS = [block for page in PAGES for block in read_blocks(page)]
@@ -62,6 +63,7 @@ def workplace(
     shutil.copytree(ROOT / "examples", folder / "examples")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("EDGESDK_CACHE", str(shared_cache))
+    monkeypatch.setenv("EDGESDK_DATA", str(tmp_path / "data"))
     # The examples' networks are so small that a second thread only waits for the first.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return folder

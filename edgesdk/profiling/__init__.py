@@ -1,0 +1,1 @@
+"""Measuring a finished artifact on a device, by one of several runners."""

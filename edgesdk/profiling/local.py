@@ -1,0 +1,52 @@
+"""``local``: this machine, measured by the agent in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from edgesdk.errors import UsageError
+from edgesdk.measurement import Measurement
+from edgesdk.measurement_file import read_measurement
+from edgesdk.profiling.agent_run import AGENT, agent_arguments, explain, follow, program_name
+from edgesdk.profiling.job import Job
+
+HOST = "host"
+
+
+def measure(place: str, job: Job) -> Measurement:
+    """Return what this machine's own runtime takes; a native crash is a ``MeasurementError``.
+
+    The numbers stand for ``host``, whatever device the artifact was compiled for.
+    """
+    if place:
+        raise UsageError(f"local takes no place, found {place!r}", expected="--on local")
+    if job.device not in (None, HOST):
+        raise UsageError(
+            f"--on local measures this machine, which is not {job.device}",
+            expected=f"--device {HOST}, or none",
+        )
+    options = agent_arguments(job, device=HOST, measured_by=program_name("local"))
+    with tempfile.TemporaryDirectory(prefix="edgesdk.") as folder:
+        out = Path(folder) / "measurement.json"
+        words = [sys.executable, "-P", str(AGENT), str(job.folder.resolve()), "-o", str(out)]
+        with (
+            tempfile.TemporaryFile() as errors,
+            subprocess.Popen(  # noqa: S603 - our own agent, a list of words
+                [*words, *options], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+            ) as process,
+        ):
+            assert process.stdout is not None
+            try:
+                for line in process.stdout:
+                    follow(line.decode(errors="replace").rstrip(), job.progress)
+                code = process.wait()
+            except BaseException:
+                process.kill()
+                raise
+            if code:
+                errors.seek(0)
+                raise explain(code, errors.read().decode(errors="replace"), where="this machine")
+        return read_measurement(out)
