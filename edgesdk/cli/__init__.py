@@ -16,8 +16,8 @@ from edgesdk.cli import (  # noqa: F401 - commands
     inspect,
     integrate,
     measurements,
-    report,
     profile,
+    report,
     verify,
 )
 from edgesdk.cli.app import run
