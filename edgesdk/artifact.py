@@ -135,6 +135,7 @@ class Manifest:
     interpreted: Mapping[FigureName, Figure]
     measured: Mapping[FigureName, Figure]
     budget: tuple[Verdict, ...]
+    device_commands: tuple[str, ...] = ()
     measurement: Measurement | None = None
     task_reference: str = ""
     schema_version: Literal[1] = 1

@@ -78,7 +78,8 @@ class Emission:
     """What ``emit`` wrote: the runtime's files, and how to feed and read them.
 
     ``files[0]`` is what a session opens. ``layer_of`` maps a runtime operator's name to the model
-    layer it came from, where the converter keeps that.
+    layer it came from, where the converter keeps that. ``device_commands`` are what has to be run
+    once, in the folder of the files on the device, before the runtime can load them.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -88,6 +89,7 @@ class Emission:
     outputs: tuple[TensorSpec, ...]
     tool_versions: Mapping[str, str]
     layer_of: Mapping[str, str]
+    device_commands: tuple[str, ...] = ()
 
 
 class Session(Protocol):

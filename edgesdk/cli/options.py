@@ -19,7 +19,7 @@ DeviceOption = Annotated[
 ]
 TargetOption = Annotated[
     str | None,
-    typer.Option("--target", help="executorch, coreml or tflite; default: the device's own."),
+    typer.Option("--target", help="executorch, coreml, tflite or onnx; default: the device's own."),
 ]
 LatencyOption = Annotated[
     str | None,

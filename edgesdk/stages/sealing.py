@@ -146,6 +146,7 @@ def _describe(
         interpreted=result.interpreted,
         measured=result.measured,
         budget=result.verdicts,
+        device_commands=emitted.emission.device_commands,
         measurement=proof.measurement,
         task_reference=_without_folders(request.task.reference),
     )

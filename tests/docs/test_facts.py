@@ -73,7 +73,7 @@ def test_files_of_an_artifact() -> None:
         name for row in read_rows(CONCEPTS / "artifact.md", "file") for name in _code(row[0])
     }
     names = ("MANIFEST", "MANIFEST_SHA256", "PLAN", "GOLDEN", "PROFILE_MAP", "LAYERS", "REPORT")
-    models = {"model.pte", "model.tflite", "model.mlpackage"}
+    models = {"model.pte", "model.tflite", "model.mlpackage", "model.onnx"}
     assert documented == {getattr(artifact, name) for name in names} | models
 
 

@@ -1,0 +1,47 @@
+"""What the ONNX target needs, and what it can emit for a runtime."""
+
+from __future__ import annotations
+
+from edgesdk.device import Runtime
+from edgesdk.scheme import SCHEMES, Scheme
+from edgesdk.target import Capability, Package, Toolchain, installed_version
+
+TARGET_NAME = "onnx"
+DELEGATE = "tensorrt"
+
+_PACKAGES = (
+    ("onnx", "1.23.2", "reads the file back and checks it"),
+    ("onnxscript", "0.7.2", "translates PyTorch's exported program into ONNX"),
+    ("onnxruntime", "1.31.1", "finds the ranges of activations and runs the file here"),
+)
+
+
+def find_toolchain() -> Toolchain:
+    """Return which of the ONNX packages are installed, and the command that installs them."""
+    return Toolchain(
+        target=TARGET_NAME,
+        packages=tuple(
+            Package(name=name, found=installed_version(name), proven=proven, purpose=purpose)
+            for name, proven, purpose in _PACKAGES
+        ),
+        install="pip install 'edgesdk[onnx]'",
+    )
+
+
+def find_capability(runtime: Runtime) -> Capability:
+    """Return the schemes an ``.onnx`` for this runtime can have, and why not the others."""
+    reasons = {scheme: _refusal(scheme, runtime) for scheme in SCHEMES}
+    return Capability(
+        schemes=tuple(scheme for scheme, reason in reasons.items() if reason is None),
+        refused={scheme: reason for scheme, reason in reasons.items() if reason is not None},
+    )
+
+
+def _refusal(scheme: Scheme, runtime: Runtime) -> str | None:
+    if runtime.delegate != DELEGATE:
+        return f"files are written for {DELEGATE} here, not for {runtime.delegate!r}"
+    if scheme not in runtime.precisions:
+        return f"the device profile lists no {scheme} for {runtime.runtime} on its {runtime.unit}"
+    if scheme == "int8" and runtime.integer_io:
+        return "int8 files take and return float here, and this runtime asks for int8 tensors"
+    return None
