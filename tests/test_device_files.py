@@ -82,7 +82,7 @@ def quantities(value: object) -> list[Quantity]:
 PACKAGED = sorted(
     path.stem for path in (Path(__file__).parents[1] / "device_profiles").glob("*.toml")
 )
-EMITTED = ("coreml", "executorch", "tflite")
+EMITTED = ("coreml", "executorch", "onnx", "tflite")
 
 
 @pytest.mark.usefixtures("folder")

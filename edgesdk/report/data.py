@@ -108,7 +108,8 @@ class ArtifactData:
     """Everything a report says of one artifact; ``label`` names it among the others.
 
     ``status`` is "kept" where every condition is met, "missed" where a measurement made since
-    refutes one, "no budget" where there is none. ``commands`` reproduce it from its folder.
+    refutes one, "no budget" where there is none. ``device_commands`` are run once on the device,
+    before the artifact works there; ``commands`` reproduce it from its folder.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -139,6 +140,7 @@ class ArtifactData:
     layers: LayerChanges
     measurements: tuple[ReportMeasurement, ...]
     tool_versions: Mapping[str, str]
+    device_commands: tuple[str, ...]
     commands: tuple[str, ...]
 
     def figure(self, name: FigureName) -> FigureRow | None:

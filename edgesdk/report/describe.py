@@ -91,6 +91,7 @@ def describe_artifact(
         layers=layers,
         measurements=tuple(_measurement(item, manifest, layers) for item in given),
         tool_versions=manifest.tool_versions,
+        device_commands=manifest.device_commands,
         commands=_commands(manifest, label),
     )
 

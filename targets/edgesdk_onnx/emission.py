@@ -55,7 +55,8 @@ def write_model(model: CompressedModel, runtime: Runtime, folder: Path) -> Emiss
 
 
 def _refuse_names(model: CompressedModel) -> None:
-    names = [spec.name for spec in (*model.inputs, *model.outputs)]
+    specs: tuple[InputSpec | OutputSpec, ...] = (*model.inputs, *model.outputs)
+    names = [spec.name for spec in specs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UnsupportedModel(

@@ -245,11 +245,11 @@ class _Reading:
                 continue
             scale = self.constants.get(node.input[1])
             zero = self.constants.get(node.input[2]) if len(node.input) > 2 else None
-            if scale is None or not bool((np.isfinite(scale) & (scale > 0)).all()):
+            if scale is None or not _are_positive(scale):
                 self.defects.append(f"{node.name} has no constant, positive scale")
             if zero is None or zero.dtype != np.int8 or zero.any():
                 self.defects.append(f"{node.name} has a zero point that is not an int8 zero")
-            if self.is_weight(node) and (self.constants[node.input[0]] == -128).any():
+            if self.is_weight(node) and bool(np.any(self.constants[node.input[0]] == -128)):
                 self.defects.append(f"{node.name} decodes -128, which is not symmetric")
             source = self.makers.get(node.input[0])
             if node.op_type == _DECODE and not self.is_weight(node) and (
@@ -281,3 +281,8 @@ def _dtype(elem_type: int) -> str:
     from onnx import helper
 
     return str(np.dtype(helper.tensor_dtype_to_np_dtype(elem_type)).name)
+
+
+def _are_positive(scale: NDArray[np.generic]) -> bool:
+    numbers = scale.astype(np.float64)
+    return bool(np.all(np.isfinite(numbers) & (numbers > 0)))

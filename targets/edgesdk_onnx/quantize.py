@@ -171,7 +171,7 @@ def _node(
     from onnx import helper
 
     inputs = [source, f"{parameters}/scale", f"{parameters}/zero_point"]
-    attributes = {} if axis is None else {"axis": axis}
+    attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
     return helper.make_node(kind, inputs, [result], name=f"{name}/{kind}", **attributes)
 
 
