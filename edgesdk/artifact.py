@@ -27,6 +27,7 @@ REPORT = "REPORT.md"
 GOLDEN = "golden.safetensors"
 PROFILE_MAP = "profile_map.json"
 LAYERS = "layers.json"
+GRAPH = "graph.json"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgesdk.artifact import Manifest, inside, read_manifest, sha256_of
+from edgesdk.artifact import GRAPH, Manifest, inside, read_manifest, sha256_of
 from edgesdk.cost.calibration import calibrate
 from edgesdk.cost.latency import predict_latency
 from edgesdk.device import DeviceProfile
 from edgesdk.errors import MeasurementError
 from edgesdk.measurement import Measurement
 from edgesdk.measurement_file import read_measurement
-from edgesdk.model_file import read_graph
 from edgesdk.scheme import Scheme
+from edgesdk.stored_graph import read_graph
 
 LEAST_MEASUREMENTS = 3
 """Artifacts of one target and scheme: with fewer, a scale and a floor cannot be told apart and
@@ -99,7 +99,7 @@ def refine(device: DeviceProfile, measured: Sequence[Measured]) -> Refinement:
     """Return the profile corrected by measurements of three or more artifacts a scheme.
 
     Raises ``MeasurementError`` for a measurement of another device, runtime or thread count, and
-    ``UsageError`` for an artifact whose file cannot be read back as a graph.
+    ``ArtifactError`` for an artifact without the graph it was emitted from.
     """
     pairs: dict[tuple[str, Scheme], tuple[tuple[float, float], ...]] = {}
     for item in measured:
@@ -132,5 +132,5 @@ def _predicted_ms(device: DeviceProfile, item: Measured) -> float:
             f"{item.folder} was measured with {ran[0]} on {ran[1]} thread(s)",
             expected=f"{runtime.runtime} on {runtime.threads} thread(s), as the profile has it",
         )
-    graph = read_graph(inside(item.folder, manifest.files[0]))
+    graph = read_graph(inside(item.folder, GRAPH))
     return predict_latency(graph, runtime, manifest.scheme).total.value

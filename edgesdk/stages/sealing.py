@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 
 from edgesdk.artifact import (
     GOLDEN,
+    GRAPH,
     LAYERS,
     MANIFEST,
     MANIFEST_SHA256,
@@ -36,6 +37,7 @@ from edgesdk.stages.emission import Emitted
 from edgesdk.stages.layers import compare_layers
 from edgesdk.stages.proof import Proof
 from edgesdk.stages.request import Request
+from edgesdk.stored_graph import write_graph
 from edgesdk.task import Tensors
 from edgesdk.trace import trace
 
@@ -57,6 +59,7 @@ def seal(
     (folder / PLAN).write_text(to_json(attempt.plan), encoding="utf-8")
     _write_golden(proof, folder / GOLDEN)
     graph = trace(emitted.model.module, emitted.model.example_inputs, name=request.task.name)
+    write_graph(graph, folder / GRAPH)
     _write_profile_map(request, emitted, graph, folder / PROFILE_MAP)
     layers = compare_layers(original, graph, attempt.plan, request.runtime, sensitivity)
     (folder / LAYERS).write_text(to_json(layers), encoding="utf-8")

@@ -9,6 +9,7 @@ import pytest
 
 from edgesdk.artifact import (
     GOLDEN,
+    GRAPH,
     MANIFEST,
     MANIFEST_SHA256,
     PLAN,
@@ -18,7 +19,6 @@ from edgesdk.artifact import (
     manifest_seal,
     sha256_of,
 )
-from edgesdk.calibrating import refining
 from edgesdk.calibrating.host import packaged_host
 from edgesdk.calibrating.microbenchmarks import microbenchmarks
 from edgesdk.calibrating.refining import LEAST_MEASUREMENTS, read_measured, refine
@@ -27,6 +27,7 @@ from edgesdk.document import to_json
 from edgesdk.errors import ArtifactError, MeasurementError
 from edgesdk.graph import OpGraph
 from edgesdk.measurement import Measurement, RuntimeIdentity
+from edgesdk.stored_graph import write_graph
 from edgesdk.trace import trace
 
 DEVICE = packaged_host()
@@ -41,9 +42,8 @@ def graphs() -> dict[str, OpGraph]:
 
 
 @pytest.fixture
-def making(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, graphs: dict[str, OpGraph]) -> Making:
+def making(tmp_path: Path, graphs: dict[str, OpGraph]) -> Making:
     """Write the artifact of a network, measured at so many times its predicted latency."""
-    monkeypatch.setattr(refining, "read_graph", lambda path: graphs[path.read_text()])
 
     def make(index: int, *, factor: float = 2.0, inside: bool = True, **changes: Any) -> Path:
         name = NETWORKS[index].name
@@ -51,6 +51,7 @@ def making(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, graphs: dict[str, Op
         folder.mkdir()
         for file, text in (("model.tflite", name), (PLAN, "{}"), (GOLDEN, "vectors")):
             (folder / file).write_text(text)
+        write_graph(graphs[name], folder / GRAPH)
         measurement = measured_at(graphs[name], factor, folder, **changes)
         write_manifest(folder, measurement if inside else None)
         if not inside:

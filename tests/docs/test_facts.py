@@ -72,7 +72,9 @@ def test_files_of_an_artifact() -> None:
     documented = {
         name for row in read_rows(CONCEPTS / "artifact.md", "file") for name in _code(row[0])
     }
-    names = ("MANIFEST", "MANIFEST_SHA256", "PLAN", "GOLDEN", "PROFILE_MAP", "LAYERS", "REPORT")
+    names = (
+        "MANIFEST", "MANIFEST_SHA256", "PLAN", "GOLDEN", "GRAPH", "PROFILE_MAP", "LAYERS", "REPORT",
+    )  # fmt: skip
     models = {"model.pte", "model.tflite", "model.mlpackage", "model.onnx"}
     assert documented == {getattr(artifact, name) for name in names} | models
 
