@@ -151,3 +151,16 @@ def test_device_keys_are_documented() -> None:
         assert not missing, (kind.__name__, missing)
     kinds = {row[0].strip("`") for row in read_rows(CONCEPTS / "device.md", "kind")}
     assert kinds == set(get_args(quantity.Evidence))
+
+
+def test_errors_in_the_table_are_those_of_the_profiles() -> None:
+    rows = read_rows(CONCEPTS / "device.md", "profile")
+    assert rows
+    for name, target, scheme, networks, error, factor, kind in rows:
+        device = load_device(_code(name)[0])
+        runtime = device.runtime_for(_code(target)[0])
+        [cost] = [cost for key, cost in runtime.precisions.items() if key == _code(scheme)[0]]
+        assert cost.median_error is not None
+        assert (networks, kind) == (str(cost.networks), cost.median_error.kind)
+        assert error == f"{100 * cost.median_error.value:.0f} %"
+        assert factor == f"{cost.error_factor.value:.2f}"
