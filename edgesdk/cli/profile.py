@@ -194,7 +194,7 @@ def _show_layers(profile: Profile, console: Console) -> None:
     table = Table("layer", "predicted", "measured", title="Per layer")
     for item in profile.layers:
         cells = [
-            "" if value is None else f"{value:.4f} ms"
+            "" if value is None else "below the clock" if value == 0 else f"{value:.4f} ms"
             for value in (item.predicted_ms, item.measured_ms)
         ]
         table.add_row(item.layer or "(no layer known)", *cells)

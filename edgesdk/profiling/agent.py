@@ -384,16 +384,16 @@ def typical(times: Sequence[float]) -> float:
     return float(np.mean(ordered[quarter : len(ordered) - quarter]))
 
 
-# What XNNPACK calls a kernel, and what the serialised graph calls the node it computes.
+# What XNNPACK calls a kernel, and what the serialised graph calls the node it computes. A
+# depthwise node with several outputs for each input runs as a plain convolution: one kind.
 _KERNEL_KINDS = (
-    (r"convolution.*dwconv|depthwise", "depthwise_conv2d"),
     (r"deconvolution", "conv_transpose2d"),
-    (r"convolution", "conv2d"),
+    (r"convolution|depthwise", "conv2d"),
     (r"fully connected", "fully_connected"),
     (r"batch matrix multiply", "batch_matrix_multiply"),
     (r"softmax", "softmax"),
     (r"max pooling", "max_pooling2d"),
-    (r"global average pooling", "global_avg_pooling2d"),
+    (r"global average pooling|^mean", "global_avg_pooling2d"),
     (r"average pooling", "avg_pooling2d"),
     (r"add", "add"),
     (r"multiply", "multiply"),
@@ -410,7 +410,8 @@ def join(events: Sequence[tuple[str, bool]], folder: Path) -> list[str | None]:
     nodes = json.loads(path.read_text(encoding="utf-8"))["runtime_op_to_layer"]
     places: dict[str, list[str]] = {}
     for name, layer in nodes.items():
-        places.setdefault(re.sub(r"^\d+\.|_\d+$", "", name), []).append(layer)
+        kind = re.sub(r"^\d+\.(depthwise_(?=conv2d))?|_\d+$", "", name)
+        places.setdefault(kind, []).append(layer)
     kinds = [_kind_of(name) if delegated else None for name, delegated in events]
     layers: list[str | None] = []
     for kind in kinds:

@@ -191,7 +191,9 @@ def test_a_clock_that_runs_backwards_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_kernels_are_joined_to_layers_by_kind_and_order(tmp_path: Path) -> None:
-    nodes = {"0.conv2d_3": "a", "0.add_4": "b", "0.conv2d_5": "c", "0.fully_connected_9": "d"}
+    nodes = {
+        "0.depthwise_conv2d_3": "a", "0.add_4": "b", "0.conv2d_5": "c", "0.fully_connected_9": "d",
+    }  # fmt: skip
     document = {"runtime_op_to_layer": nodes}
     (tmp_path / "profile_map.json").write_text(json.dumps(document))
     events = [
