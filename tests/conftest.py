@@ -31,7 +31,7 @@ def session_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGESDK_CACHE", str(tmp_path_factory.mktemp("session-cache")))
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
-        patch.setenv("EDGESDK_DATA", str(tmp_path_factory.mktemp("session-data")))
+        patch.setenv("EDGESDK_STORE", str(tmp_path_factory.mktemp("session-data")))
         torch.set_num_threads(1)
         yield
 

@@ -37,8 +37,8 @@ class Stored:
 
 
 def default_store() -> Store:
-    """Return the store in ``$EDGESDK_DATA``, or in the user's data folder."""
-    chosen = os.environ.get("EDGESDK_DATA")
+    """Return the store in ``$EDGESDK_STORE``, or in the user's data folder."""
+    chosen = os.environ.get("EDGESDK_STORE")
     folder = Path(chosen) if chosen else platformdirs.user_data_path("edgesdk")
     return Store(folder / "measurements.sqlite3")
 
@@ -109,5 +109,5 @@ class Store:
         except (PermissionError, FileExistsError, NotADirectoryError) as problem:
             raise OutputError(
                 f"the store {self.path} cannot be written: {problem.strerror}",
-                next_step="set EDGESDK_DATA to a folder that can be",
+                next_step="set EDGESDK_STORE to a folder that can be",
             ) from problem

@@ -21,7 +21,7 @@ from edgesdk.profiling.store import default_store
 @pytest.fixture
 def artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An artifact, and beside it a measurement of it; the store is empty."""
-    monkeypatch.setenv("EDGESDK_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("EDGESDK_STORE", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
     folder = make_artifact(tmp_path / "out", device="raspberry_pi_5")
     measurement = replace(EXAMPLE, artifact_sha256=sha256_of(folder / MODEL))

@@ -63,7 +63,7 @@ def workplace(
     shutil.copytree(ROOT / "examples", folder / "examples")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("EDGESDK_CACHE", str(shared_cache))
-    monkeypatch.setenv("EDGESDK_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("EDGESDK_STORE", str(tmp_path / "data"))
     # The examples' networks are so small that a second thread only waits for the first.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return folder

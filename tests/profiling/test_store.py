@@ -61,10 +61,10 @@ def test_a_forged_row_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="EDGESDK_DATA"):
+    with pytest.raises(OutputError, match="EDGESDK_STORE"):
         Store(tmp_path / "file" / "m.sqlite3").all()
 
 
 def test_the_environment_names_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EDGESDK_DATA", str(tmp_path))
+    monkeypatch.setenv("EDGESDK_STORE", str(tmp_path))
     assert default_store().path == tmp_path / "measurements.sqlite3"
