@@ -21,6 +21,18 @@ FigureName = Literal[
     "accuracy_drop",
 ]
 
+TITLES: Mapping[FigureName, str] = {
+    "latency_ms": "Latency",
+    "memory_bytes": "Memory",
+    "size_bytes": "File size",
+    "download_bytes": "Download",
+    "flash_bytes": "Flash",
+    "energy_mj": "Energy",
+    "accuracy": "Accuracy",
+    "accuracy_drop": "Accuracy drop",
+}
+"""Every figure's title, in the order in which figures are shown."""
+
 Figures = Mapping[FigureName, "Figure"]
 """What is known of one artifact; a name that is absent is not known."""
 

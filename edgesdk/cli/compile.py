@@ -121,7 +121,8 @@ def plan_command(
 
 def show_result(result: CompileResult, console: Console) -> None:
     """Show a result to a person: the outcome, verdicts, figures, reasons and what to do next."""
-    from edgesdk.report.words import TITLES, show_figure
+    from edgesdk.figure import TITLES
+    from edgesdk.report.words import show_figure
 
     made = result.artifact is not None
     outcome = "keeps its budget" if result.verdicts and made else "made" if made else "is the plan"

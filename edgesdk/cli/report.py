@@ -53,7 +53,8 @@ def report_command(
 
 
 def _show(data: ReportData, destination: Path, console: Console) -> None:
-    from edgesdk.report.words import TITLES, show_figure
+    from edgesdk.figure import TITLES
+    from edgesdk.report.words import show_figure
 
     table = Table("", *(artifact.label for artifact in data.artifacts))
     table.add_row("Budget", *(artifact.status for artifact in data.artifacts))

@@ -9,7 +9,7 @@ from edgesdk.budget import Verdict, format_figure
 from edgesdk.cache import key_of
 from edgesdk.device import DeviceProfile, Runtime
 from edgesdk.document import to_builtins
-from edgesdk.figure import Figures
+from edgesdk.figure import TITLES, Figures
 from edgesdk.plan import Distil, Finetune, Plan, Prune, Quantize, Rejected, Step
 from edgesdk.planner.front import pareto_front
 from edgesdk.planner.options import pruned_share
@@ -176,7 +176,7 @@ def explain_verdict(verdict: Verdict) -> str:
     if verdict.figure is None:
         return verdict.reason
     figure = verdict.figure
-    text = f"{name} {format_figure(name, figure.value)}"
+    text = f"{TITLES[name]} {format_figure(name, figure.value)}"
     if figure.standing == "predicted" and figure.low is not None and figure.high is not None:
         low, high = format_figure(name, figure.low), format_figure(name, figure.high)
         text += f" (between {low} and {high})"

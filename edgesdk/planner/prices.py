@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from edgesdk.budget import Condition, format_figure
+from edgesdk.figure import TITLES
 from edgesdk.plan import Price
 
 STEP = 0.1
@@ -41,22 +42,21 @@ def shadow_prices(conditions: Sequence[Condition], best_loss: BestLoss) -> tuple
 
 def explain_price(price: Price) -> str:
     """Return a sentence about what moving a limit would buy or cost."""
-    more, less = (format_figure(price.figure, (1 + s) * price.limit) for s in (STEP, -STEP))
-    name = price.figure
+    more, less = (
+        f"{TITLES[price.figure].lower()} {format_figure(price.figure, (1 + s) * price.limit)}"
+        for s in (STEP, -STEP)
+    )
     if price.expected_loss is None:
         if price.looser_loss is None:
-            return f"Not even {more} of {name} would do."
-        return (
-            f"With {more} of {name} there is a network, of expected loss {price.looser_loss:.3g}."
-        )
-    now = f"{price.expected_loss:.3g}"
+            return f"Not even {more} would do."
+        return f"With {more} there is a network, of expected loss {price.looser_loss:.3g}."
+    change = f"from {price.expected_loss:.3g} to"
     if price.looser_loss is not None and price.looser_loss < price.expected_loss:
-        text = f"{more} of {name} would lower the expected loss from {now} to "
-        text += f"{price.looser_loss:.3g}"
+        text = f"A limit of {more} would lower the expected loss {change} {price.looser_loss:.3g}"
     else:
-        text = f"{more} of {name} would buy nothing"
+        text = f"A limit of {more} would buy nothing"
     if price.tighter_loss is None:
         return f"{text}; at {less} nothing fits."
     if price.tighter_loss > price.expected_loss:
-        return f"{text}; {less} would raise it to {price.tighter_loss:.3g}."
-    return f"{text}, and {less} would cost nothing."
+        return f"{text}; one of {less} would raise the loss {change} {price.tighter_loss:.3g}."
+    return f"{text}, and one of {less} would cost nothing."

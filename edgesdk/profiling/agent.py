@@ -410,8 +410,8 @@ def join(events: Sequence[tuple[str, bool]], folder: Path) -> list[str | None]:
     nodes = json.loads(path.read_text(encoding="utf-8"))["runtime_op_to_layer"]
     places: dict[str, list[str]] = {}
     for name, layer in nodes.items():
-        kind = re.sub(r"^\d+\.(depthwise_(?=conv2d))?|_\d+$", "", name)
-        places.setdefault(kind, []).append(layer)
+        node = re.sub(r"^\d+\.(depthwise_(?=conv2d))?|_\d+$", "", name)
+        places.setdefault(node, []).append(layer)
     kinds = [_kind_of(name) if delegated else None for name, delegated in events]
     layers: list[str | None] = []
     for kind in kinds:

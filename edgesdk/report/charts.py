@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgesdk.budget import format_figure
-from edgesdk.figure import Figure, FigureName
+from edgesdk.figure import TITLES, Figure, FigureName
 from edgesdk.measurement import Measurement
 from edgesdk.report.data import Agreement, ArtifactData, ComparisonRow, FigureRow
 from edgesdk.report.describe import pareto_axes
 from edgesdk.report.svg import Spec
-from edgesdk.report.words import TITLES
 
 ACCENT, BEFORE, INK, SOFT, LINE = (
     f"var(--{n})" for n in ("accent", "before", "ink", "soft", "line")

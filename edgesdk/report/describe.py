@@ -10,7 +10,7 @@ from typing import Literal
 
 from edgesdk.artifact import PLAN, Manifest, sha256_of, size_bytes
 from edgesdk.budget import Verdict, judge
-from edgesdk.figure import Figure, FigureName, Figures, best_figure
+from edgesdk.figure import TITLES, Figure, FigureName, Figures, best_figure
 from edgesdk.layer_change import LayerChanges
 from edgesdk.measurement import Measurement, latency_figure
 from edgesdk.plan import Plan
@@ -25,7 +25,7 @@ from edgesdk.report.data import (
     ReportFile,
     ReportMeasurement,
 )
-from edgesdk.report.words import TITLES, budget_flags, explain_step, shell_line
+from edgesdk.report.words import budget_flags, explain_step, shell_line
 
 # A drop may be zero or negative, so no prediction of it can be off by a factor.
 _WITHOUT_RATIO: tuple[FigureName, ...] = ("accuracy", "accuracy_drop")

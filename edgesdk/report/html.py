@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from edgesdk.budget import format_figure
 from edgesdk.document import to_builtins
-from edgesdk.figure import FigureName
+from edgesdk.figure import TITLES, FigureName
 from edgesdk.report.charts import (
     accuracy_rows,
     agreement_chart,
@@ -30,7 +30,7 @@ from edgesdk.report.layer_chart import (
     measured_name,
 )
 from edgesdk.report.svg import Spec, draw
-from edgesdk.report.words import TITLES, show_condition, show_limit
+from edgesdk.report.words import show_condition, show_limit
 
 # Every chart is drawn twice, for a page's column and for a phone, so that its text keeps its size.
 _WIDE_PX, _NARROW_PX = 700, 312

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import jinja2
 
+from edgesdk.figure import TITLES
 from edgesdk.report.data import ArtifactData
-from edgesdk.report.words import TITLES, show_condition, show_figure, show_limit
+from edgesdk.report.words import show_condition, show_figure, show_limit
 
 
 def render_text(artifact: ArtifactData) -> str:

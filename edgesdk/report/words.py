@@ -6,20 +6,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from edgesdk.budget import Condition, Verdict, format_figure
-from edgesdk.figure import Figure, FigureName
+from edgesdk.figure import TITLES, Figure, FigureName
 from edgesdk.plan import Distil, Finetune, Prune, Step
-
-TITLES: Mapping[FigureName, str] = {
-    "latency_ms": "Latency",
-    "memory_bytes": "Memory",
-    "size_bytes": "File size",
-    "download_bytes": "Download",
-    "flash_bytes": "Flash",
-    "energy_mj": "Energy",
-    "accuracy": "Accuracy",
-    "accuracy_drop": "Accuracy drop",
-}
-"""Every figure's title, in the order in which figures are shown."""
 
 _FLAGS: Mapping[FigureName, str] = {
     "latency_ms": "--latency",

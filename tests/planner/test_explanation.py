@@ -112,7 +112,7 @@ def test_the_reasons_say_what_recovers(recovery: Recovery) -> None:
 def test_the_reasons_say_why_this_and_on_what_it_rests() -> None:
     reasons = " ".join(written(FAST, decision(SLOW, FAST)).reasons)
     for said in (
-        "least expected loss", "A Phone (litert on npu)", "latency_ms 6 ms", "limit 8 ms",
+        "least expected loss", "A Phone (litert on npu)", "Latency 6 ms", "limit 8 ms",
         "99 calibration inputs", "KL divergence", "taylor", "multiples of 8",
         "fp16 is not offered: the unit has none", "Note: something was seen",
     ):  # fmt: skip
@@ -188,7 +188,7 @@ def test_the_fastest_within_a_drop_is_said_aloud(max_drop: float, said: str) -> 
 
 def test_a_verdict_is_explained_with_interval_standing_and_whose_limit() -> None:
     assert explain_verdict(TOO_SLOW) == (
-        "latency_ms 6 ms (between 3 ms and 12 ms) predicted, limit 8 ms"
+        "Latency 6 ms (between 3 ms and 12 ms) predicted, limit 8 ms"
     )
     flash = Verdict(
         condition=Condition(figure="flash_bytes", limit=1000, asked_by="device"),
@@ -196,7 +196,7 @@ def test_a_verdict_is_explained_with_interval_standing_and_whose_limit() -> None
         figure=Figure(value=2000, standing="verified", low=1.0, high=3.0),
         reason="",
     )
-    assert explain_verdict(flash) == "flash_bytes 2 kB verified, limit of the device 1 kB"
+    assert explain_verdict(flash) == "Flash 2 kB verified, limit of the device 1 kB"
     unknown = Verdict(condition=LATENCY, met=False, figure=None, reason="is not known")
     assert explain_verdict(unknown) == "is not known"
 

@@ -33,12 +33,14 @@ def test_without_limits_nothing_has_a_price() -> None:
 @pytest.mark.parametrize(
     ("now", "tighter", "looser", "said"),
     [
-        (1.0, 2.0, 0.5, "8.8 ms of latency_ms would lower the expected loss from 1 to 0.5; "
-         "7.2 ms would raise it to 2."),
-        (1.0, None, 1.0, "8.8 ms of latency_ms would buy nothing; at 7.2 ms nothing fits."),
-        (1.0, 1.0, 1.0, "8.8 ms of latency_ms would buy nothing, and 7.2 ms would cost nothing."),
-        (None, None, 0.5, "With 8.8 ms of latency_ms there is a network, of expected loss 0.5."),
-        (None, None, None, "Not even 8.8 ms of latency_ms would do."),
+        (1.0, 2.0, 0.5, "A limit of latency 8.8 ms would lower the expected loss from 1 to 0.5; "
+         "one of latency 7.2 ms would raise the loss from 1 to 2."),
+        (1.0, None, 1.0, "A limit of latency 8.8 ms would buy nothing; "
+         "at latency 7.2 ms nothing fits."),
+        (1.0, 1.0, 1.0, "A limit of latency 8.8 ms would buy nothing, "
+         "and one of latency 7.2 ms would cost nothing."),
+        (None, None, 0.5, "With latency 8.8 ms there is a network, of expected loss 0.5."),
+        (None, None, None, "Not even latency 8.8 ms would do."),
     ],
 )  # fmt: skip
 def test_a_price_is_a_sentence(
