@@ -6,7 +6,7 @@ Built-in targets and third-party ones come through the same door, the entry-poin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -24,7 +24,7 @@ from edgesdk.errors import TargetUnavailable, UsageError, unknown_name
 from edgesdk.graph import OpGraph
 from edgesdk.host_runtime import HostRuntime
 from edgesdk.measurement import RuntimeIdentity
-from edgesdk.scheme import Scheme
+from edgesdk.scheme import SCHEMES, Scheme
 from edgesdk.task import Tensors
 
 ENTRY_POINTS = "edgesdk.targets"
@@ -57,6 +57,15 @@ class Toolchain:
     packages: tuple[Package, ...]
     install: str
 
+    @classmethod
+    def of(cls, target: str, packages: Sequence[tuple[str, str, str]], install: str) -> Toolchain:
+        """Return the state of ``packages``: distribution, proven version and purpose of each."""
+        found = (
+            Package(name=name, found=installed_version(name), proven=proven, purpose=purpose)
+            for name, proven, purpose in packages
+        )
+        return cls(target=target, packages=tuple(found), install=install)
+
     @property
     def is_complete(self) -> bool:
         """True when every package that is not optional is installed."""
@@ -71,6 +80,12 @@ class Capability:
 
     schemes: tuple[Scheme, ...]
     refused: Mapping[Scheme, str]
+
+    @classmethod
+    def of(cls, refusal: Callable[[Scheme], str | None]) -> Capability:
+        """Return the capability of a target that gives a reason for each scheme it refuses."""
+        refused = {scheme: why for scheme in SCHEMES if (why := refusal(scheme)) is not None}
+        return cls(schemes=tuple(s for s in SCHEMES if s not in refused), refused=refused)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,9 @@ from reference import REFERENCE_TARGET, Register
 
 from edgesdk.device import DeviceProfile
 from edgesdk.errors import TargetUnavailable, UsageError
+from edgesdk.scheme import SCHEMES
 from edgesdk.target import (
+    Capability,
     Package,
     Target,
     Toolchain,
@@ -109,3 +111,18 @@ def test_no_toolchain_is_imported_before_it_is_used() -> None:
     ).stdout.split()
     assert "edgesdk_tflite" in said
     assert not HEAVY & set(said)
+
+
+def test_a_toolchain_says_what_of_its_packages_is_here() -> None:
+    listed = [("torch", "2.13.0", "computes"), ("a-package-nobody-has", "1", "is missed")]
+    found = Toolchain.of("x", listed, "pip install x")
+    assert [package.found is None for package in found.packages] == [False, True]
+    assert [package.proven for package in found.packages] == ["2.13.0", "1"]
+    assert (found.target, found.install) == ("x", "pip install x")
+
+
+def test_a_capability_is_every_scheme_without_a_reason_against_it() -> None:
+    found = Capability.of(lambda scheme: "too wide" if scheme == "fp32" else None)
+    assert found.refused == {"fp32": "too wide"}
+    assert {*found.schemes, *found.refused} == set(SCHEMES)
+    assert "fp32" not in found.schemes

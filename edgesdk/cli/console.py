@@ -37,6 +37,15 @@ class Answer:
     exit_code: int = 0
 
 
+def schema_answer(schema: dict[str, Any]) -> Answer:
+    """Return the answer of a command that prints a JSON schema."""
+    text = json.dumps(schema, indent=2)
+    return Answer(
+        data={"status": "ok", "schema": schema},
+        show=lambda console: console.print(text, soft_wrap=True, highlight=False),
+    )
+
+
 def split_stdout() -> TextIO:
     """Return the real standard output, and send everything else printed there to stderr.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +9,7 @@ import typer
 from rich.console import Console
 
 from edgesdk.cli.app import command, devices
-from edgesdk.cli.console import Answer
+from edgesdk.cli.console import Answer, schema_answer
 
 if TYPE_CHECKING:
     from edgesdk.device_check import CheckedProfile
@@ -60,12 +59,7 @@ def schema_command() -> Answer:
     """
     from edgesdk.device_schema import profile_schema
 
-    schema = profile_schema()
-    text = json.dumps(schema, indent=2)
-    return Answer(
-        data={"status": "ok", "schema": schema},
-        show=lambda console: console.print(text, soft_wrap=True, highlight=False),
-    )
+    return schema_answer(profile_schema())
 
 
 def _show(checked: Sequence[CheckedProfile], count: int, console: Console) -> None:

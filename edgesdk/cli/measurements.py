@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edgesdk.cli.app import command, measurements
-from edgesdk.cli.console import Answer
+from edgesdk.cli.console import Answer, schema_answer
 
 if TYPE_CHECKING:
     from edgesdk.measurement import Measurement
@@ -124,12 +124,7 @@ def schema_command() -> Answer:
     """
     from edgesdk.measurement_file import measurement_schema
 
-    schema = measurement_schema()
-    text = json.dumps(schema, indent=2)
-    return Answer(
-        data={"status": "ok", "schema": schema},
-        show=lambda console: console.print(text, soft_wrap=True, highlight=False),
-    )
+    return schema_answer(measurement_schema())
 
 
 def _row(stored: Stored) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from edgesdk.compress.distil_loss import check_features, tapped
 from edgesdk.compress.training import (
     OnEpoch,
     Run,
-    count_training,
     make_optimizer,
     resume,
     run_epoch,
@@ -36,17 +35,14 @@ from edgesdk.user_code import user_code
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
-def default_distil(task: Task, *, sample_visits: int) -> Distil:
+def default_distil(task: Task, *, samples: int, sample_visits: int) -> Distil:
     """Return the recovery for a task: many epochs over little data, few over much.
 
     Epochs are chosen for about ``sample_visits``, at least 3 and at most 60 for every 60,000 of
-    them, because what a pruned network needs is a number of gradient steps, not of passes. Counts
-    the samples by one pass over ``training()``. Most weight is on the soft targets, as Hinton et
-    al. (2015, section 2) found best. Patience is half the epochs, since a cosine schedule gains
-    most near its end.
+    them, because what a pruned network needs is a number of gradient steps, not of passes; an
+    epoch has ``samples``. Most weight is on the soft targets, as Hinton et al. (2015, section 2)
+    found best. Patience is half the epochs, since a cosine schedule gains most near its end.
     """
-    with seeded(torch.device("cpu"), task.seed):
-        _, samples = count_training(task)
     most = max(3, sample_visits // 1_000)
     epochs = min(most, max(3, round(sample_visits / samples)))
     return Distil(
@@ -133,7 +129,7 @@ def distil(
     ``OutputError`` when the checkpoint cannot be written.
     """
     _check_step(step)
-    run = _start(student, teacher, task, step, device=device, seed=seed)
+    run = start_run(student, teacher, task, step, device=device, seed=seed)
     note = resume(run, checkpoint)
     with ExitStack() as stack:
         if step.feature_layers:
@@ -180,7 +176,7 @@ def _check_step(step: Distil) -> None:
         )
 
 
-def _start(
+def start_run(
     student: nn.Module,
     teacher: nn.Module,
     task: Task,
@@ -189,6 +185,7 @@ def _start(
     device: torch.device,
     seed: int,
 ) -> Run:
+    """Return a run that has not begun: copies of both networks on the device, and an optimizer."""
     parts = (
         *(weights_sha256(model) for model in (student, teacher)),
         task_key(task),

@@ -258,7 +258,7 @@ def _train_epoch(run: Run) -> float:
         factor = learning_rate_factor(done + index, run.step.epochs * run.progress.batches)
         for group in run.optimizer.param_groups:
             group["lr"] = run.peak * factor
-        loss = _batch_loss(run, batch, index)
+        loss = batch_loss(run, batch, index)
         run.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(parameters, _GRADIENT_NORM)
@@ -290,7 +290,9 @@ def learning_rate_factor(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * share))
 
 
-def _batch_loss(run: Run, batch: Batch, index: int) -> Tensor:
+def batch_loss(run: Run, batch: Batch, index: int) -> Tensor:
+    """Return the loss of one batch on the run's device: the teacher's and the student's forward
+    pass, and what the step makes of them."""
     inputs = tuple(tensor.to(run.device) for tensor in batch.inputs)
     targets = None if batch.targets is None else batch.targets.to(run.device)
     with user_code(f"task {run.task.name!r}: the model on training batch {index}"):

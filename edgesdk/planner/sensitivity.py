@@ -86,6 +86,10 @@ class GroupCurve:
     choices: tuple[int, ...]
     losses: tuple[float, ...]
 
+    def loss(self, kept: int) -> float:
+        """Return what the group loses at a width among its choices."""
+        return self.losses[self.choices.index(kept)]
+
     def removed(self, kept: int) -> tuple[int, ...]:
         """Return the channels that go where ``kept`` stay, sorted."""
         count = (self.choices[-1] - kept) // len(self.order[0])
@@ -143,10 +147,7 @@ class Sensitivity:
 
     def loss_sum(self, widths: Widths) -> float:
         """Return the sum of the groups' own losses at widths among their choices."""
-        return sum(
-            curve.losses[curve.choices.index(kept)]
-            for curve, kept in zip(self.curves, widths, strict=True)
-        )
+        return sum(curve.loss(kept) for curve, kept in zip(self.curves, widths, strict=True))
 
     @property
     def joint_scale(self) -> float:

@@ -92,10 +92,8 @@ class Search:
             recoverer=Recoverer(request),
         )
 
-    def decide(
-        self, knowledge: Knowledge, *, pruned: bool = True
-    ) -> tuple[Decision, Assessment, Plan]:
-        """Return the decision, the option taken (or the nearest one), and its plan.
+    def decide(self, knowledge: Knowledge, *, pruned: bool = True) -> tuple[Decision, Assessment]:
+        """Return the decision and the option taken, or the nearest one.
 
         ``pruned`` is false once no more training is left: then only the original's own formats are
         options.
@@ -114,8 +112,7 @@ class Search:
             provable=self.baseline.provable,
             learned=knowledge.learned,
         )
-        taken = decision.chosen or decision.nearest
-        return decision, taken, self.plan(taken, decision)
+        return decision, decision.chosen or decision.nearest
 
     def plan(self, taken: Assessment, decision: Decision) -> Plan:
         """Return the plan that carries out an option."""
@@ -170,7 +167,7 @@ def find_attempt(request: Request, sensitivity: Sensitivity, baseline: Baseline)
     nearest: Attempt | None = None
     for _ in range(3 * _MAXIMUM_PROBES):
         untrained = search.recoverer.recovery().step is None
-        decision, taken, _ = search.decide(knowledge, pruned=untrained or recoveries < most)
+        decision, taken = search.decide(knowledge, pruned=untrained or recoveries < most)
         if decision.chosen is None:
             break
         taken = _worth_probing(decision, taken, fitting)
@@ -197,8 +194,8 @@ def find_attempt(request: Request, sensitivity: Sensitivity, baseline: Baseline)
         nearest = attempt
         fitting.pop(taken.option, None)
         knowledge = _learn(search, knowledge, taken.option, attempt)
-    decision, taken, plan = search.decide(knowledge)
-    plan = search.priced(plan, knowledge)
+    decision, taken = search.decide(knowledge)
+    plan = search.priced(search.plan(taken, decision), knowledge)
     return _refusal(decision, plan, baseline, nearest, recoveries)
 
 
@@ -226,8 +223,8 @@ def probe(request: Request, plan: Plan, baseline: Baseline) -> Attempt:
 def decide_only(request: Request, sensitivity: Sensitivity, baseline: Baseline) -> Attempt:
     """Return what would be done by prediction alone."""
     search, knowledge = Search.of(request, sensitivity, baseline), Knowledge()
-    decision, _, plan = search.decide(knowledge)
-    plan = search.priced(plan, knowledge)
+    decision, taken = search.decide(knowledge)
+    plan = search.priced(search.plan(taken, decision), knowledge)
     if decision.chosen is None:
         return _refusal(decision, plan, baseline, None, 0)
     return Attempt(

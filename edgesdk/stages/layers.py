@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from edgesdk.cost.fusion import Kernel, activation_bytes, fuse, weight_bytes
 from edgesdk.cost.latency import LatencyPrediction, predict_latency
@@ -79,13 +79,9 @@ def _cost(graph: OpGraph, kernels: list[Kernel], latency_ms: float, scheme: Sche
 def _kinds(*graphs: OpGraph) -> Mapping[str, tuple[str, ...]]:
     """Return the operators that each layer's kernels are named by."""
     found: dict[str, dict[str, None]] = {}
-    for kernel in _kernels(graphs):
+    for kernel in (kernel for graph in graphs for kernel in fuse(graph)):
         found.setdefault(kernel.op.layer, {})[kernel.op.kind] = None
     return {layer: tuple(kinds) for layer, kinds in found.items()}
-
-
-def _kernels(graphs: Iterable[OpGraph]) -> Iterable[Kernel]:
-    return (kernel for graph in graphs for kernel in fuse(graph))
 
 
 def _group_losses(plan: Plan, sensitivity: Sensitivity) -> Mapping[str, float]:
@@ -99,6 +95,5 @@ def _group_losses(plan: Plan, sensitivity: Sensitivity) -> Mapping[str, float]:
         for group in step.groups if isinstance(step, Prune) else ():
             curve = curves.get(group.layer)
             if curve is not None and group.width_after in curve.choices:
-                loss = curve.losses[curve.choices.index(group.width_after)]
-                losses[group.layer] = sensitivity.joint_scale * loss
+                losses[group.layer] = sensitivity.joint_scale * curve.loss(group.width_after)
     return losses

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import torch
+
+from edgesdk.compress.accelerator import seeded
 from edgesdk.compress.distil import default_distil
 from edgesdk.compress.pace import sample_seconds
 from edgesdk.compress.training import count_training
-from edgesdk.effort import EFFORTS
 from edgesdk.plan import Distil, Finetune
 from edgesdk.planner.explanation import Recovery
 from edgesdk.stages.request import Request
@@ -74,15 +76,20 @@ class Recoverer:
         return max(0, int((allowed - self.spent_s) / self._epoch_seconds))
 
     @cached_property
-    def _distil(self) -> Distil:
+    def _samples(self) -> int:
+        task = self.request.task
         self.request.progress.step("Counting the training data")
-        visits = EFFORTS[self.request.effort.name].sample_visits
-        return default_distil(self.request.task, sample_visits=visits)
+        with seeded(torch.device("cpu"), task.seed):
+            _, samples = count_training(task)
+        return samples
+
+    @cached_property
+    def _distil(self) -> Distil:
+        visits = self.request.effort.spending.sample_visits
+        return default_distil(self.request.task, samples=self._samples, sample_visits=visits)
 
     @cached_property
     def _epoch_seconds(self) -> float:
-        task = self.request.task
         self.request.progress.step("Timing an epoch")
-        _, samples = count_training(task)
-        each = sample_seconds(task, self._distil, self.request.accelerator)
-        return _PACE_MARGIN * each * samples
+        each = sample_seconds(self.request.task, self._distil, self.request.accelerator)
+        return _PACE_MARGIN * each * self._samples

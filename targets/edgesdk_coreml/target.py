@@ -9,7 +9,6 @@ from edgesdk.compressed import CompressedModel
 from edgesdk.device import Runtime
 from edgesdk.errors import TargetUnavailable
 from edgesdk.host_runtime import HostRuntime
-from edgesdk.scheme import SCHEMES
 from edgesdk.target import Capability, Emission, Session, Simulation, Toolchain
 from edgesdk_coreml.deployment import refusal
 from edgesdk_coreml.toolchain import find_toolchain
@@ -30,11 +29,7 @@ class CoreMLTarget:
 
     def capability(self, runtime: Runtime) -> Capability:
         """Return the schemes emitted for a runtime; ``ProfileError`` for an unknown system."""
-        reasons = {scheme: refusal(scheme, runtime) for scheme in SCHEMES}
-        return Capability(
-            schemes=tuple(scheme for scheme, reason in reasons.items() if reason is None),
-            refused={scheme: reason for scheme, reason in reasons.items() if reason is not None},
-        )
+        return Capability.of(lambda scheme: refusal(scheme, runtime))
 
     def emit(self, model: CompressedModel, runtime: Runtime, folder: Path) -> Emission:
         """Write ``model.mlpackage``; equal models give equal bytes. See ``emit_package``."""

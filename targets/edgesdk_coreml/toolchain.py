@@ -9,7 +9,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 from edgesdk import target
-from edgesdk.target import Package, Toolchain
+from edgesdk.target import Toolchain
 
 _PROVEN = (
     ("coremltools", "9.0", "converts to an ML program and reads it back"),
@@ -20,14 +20,7 @@ _PROVEN = (
 
 def find_toolchain() -> Toolchain:
     """Return which packages are here, with the command that installs the missing ones."""
-    return Toolchain(
-        target="coreml",
-        packages=tuple(
-            Package(name=name, found=target.installed_version(name), proven=proven, purpose=purpose)
-            for name, proven, purpose in _PROVEN
-        ),
-        install="pip install 'edgesdk[coreml]'",
-    )
+    return Toolchain.of("coreml", _PROVEN, "pip install 'edgesdk[coreml]'")
 
 
 def import_coremltools() -> Any:

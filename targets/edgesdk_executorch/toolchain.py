@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from edgesdk.device import Runtime
-from edgesdk.scheme import SCHEMES, Scheme
-from edgesdk.target import Capability, Package, Toolchain, installed_version
+from edgesdk.scheme import Scheme
+from edgesdk.target import Capability, Toolchain
 
 TARGET_NAME = "executorch"
 DELEGATE = "xnnpack"
@@ -18,23 +18,12 @@ _PACKAGES = (
 
 def find_toolchain() -> Toolchain:
     """Return which of executorch and torchao are installed, and the command that installs both."""
-    return Toolchain(
-        target=TARGET_NAME,
-        packages=tuple(
-            Package(name=name, found=installed_version(name), proven=proven, purpose=purpose)
-            for name, proven, purpose in _PACKAGES
-        ),
-        install="pip install 'edgesdk[executorch]'",
-    )
+    return Toolchain.of(TARGET_NAME, _PACKAGES, "pip install 'edgesdk[executorch]'")
 
 
 def find_capability(runtime: Runtime) -> Capability:
     """Return the schemes a ``.pte`` for this runtime can have, and why not the others."""
-    reasons = {scheme: _refusal(scheme, runtime) for scheme in SCHEMES}
-    return Capability(
-        schemes=tuple(scheme for scheme, reason in reasons.items() if reason is None),
-        refused={scheme: reason for scheme, reason in reasons.items() if reason is not None},
-    )
+    return Capability.of(lambda scheme: _refusal(scheme, runtime))
 
 
 def _refusal(scheme: Scheme, runtime: Runtime) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from edgesdk.target import Package, Toolchain, installed_version, require
+from edgesdk.target import Toolchain, installed_version, require
 
 NAME = "tflite"
 
@@ -23,12 +23,12 @@ _MICRO = (
 
 def converter_toolchain() -> Toolchain:
     """Return the state of what every emission needs: converter, quantizer and LiteRT."""
-    return _toolchain(_CONVERTER, "pip install 'edgesdk[tflite]'")
+    return Toolchain.of(NAME, _CONVERTER, "pip install 'edgesdk[tflite]'")
 
 
 def micro_toolchain() -> Toolchain:
     """Return the state of what running a microcontroller's file here needs besides."""
-    return _toolchain(_MICRO, "pip install 'edgesdk[micro]'")
+    return Toolchain.of(NAME, _MICRO, "pip install 'edgesdk[micro]'")
 
 
 def whole_toolchain() -> Toolchain:
@@ -52,11 +52,3 @@ def tool_versions() -> Mapping[str, str]:
     """Return the installed versions of what shapes the emitted file."""
     names = ("torch", *(name for name, _, _ in _CONVERTER))
     return {name: installed_version(name) or "missing" for name in names}
-
-
-def _toolchain(packages: tuple[tuple[str, str, str], ...], install: str) -> Toolchain:
-    found = tuple(
-        Package(name=name, found=installed_version(name), proven=proven, purpose=purpose)
-        for name, proven, purpose in packages
-    )
-    return Toolchain(target=NAME, packages=found, install=install)

@@ -10,7 +10,7 @@ from edgesdk.device import Runtime
 from edgesdk.errors import UsageError, near_names
 from edgesdk.graph import OpGraph
 from edgesdk.host_runtime import HostRuntime
-from edgesdk.scheme import SCHEMES, Scheme
+from edgesdk.scheme import Scheme
 from edgesdk.target import Capability, Emission, Session, Simulation, Toolchain
 from edgesdk_tflite import packages
 from edgesdk_tflite.checks import check_file
@@ -45,8 +45,7 @@ class TFLiteTarget:
         ``fp16`` stores float16 kernels and float32 activations; a CPU computes such a file in
         float32, GPU and NPU delegates in float16.
         """
-        refused = {s: r for s in SCHEMES if (r := _refusal(s, runtime)) is not None}
-        return Capability(schemes=tuple(s for s in SCHEMES if s not in refused), refused=refused)
+        return Capability.of(lambda scheme: _refusal(scheme, runtime))
 
     def emit(self, model: CompressedModel, runtime: Runtime, folder: Path) -> Emission:
         """Write ``model.tflite`` and return how to feed it; equal models give equal bytes.

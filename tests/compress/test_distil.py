@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from edgesdk.compress.distil import default_distil, distil, finetune, recover
 from edgesdk.compress.distil_loss import class_dimension, distillation_loss, soft_loss
 from edgesdk.compress.evaluation import model_predict
-from edgesdk.compress.training import EpochReport, learning_rate_factor
+from edgesdk.compress.training import EpochReport, count_training, learning_rate_factor
 from edgesdk.errors import OutputError, TaskError, UsageError
 from edgesdk.plan import Distil, Finetune
 from edgesdk.task import Batch, OutputSpec, Predict, Split, Task, output_tensors
@@ -555,7 +555,8 @@ def test_default_epochs_keep_the_number_of_sample_visits(
 ) -> None:
     shape = (samples, FEATURES)
     sized = replace(task, training=lambda: [Batch(inputs=(torch.zeros(shape),))])
-    assert default_distil(sized, sample_visits=60_000).epochs == epochs
+    _, counted = count_training(sized)
+    assert default_distil(sized, samples=counted, sample_visits=60_000).epochs == epochs
 
 
 @pytest.mark.parametrize(
@@ -566,7 +567,7 @@ def test_default_learning_rate_goes_by_the_norm(
     task: Task, norm: nn.Module, learning_rate: float
 ) -> None:
     normed = replace(task, model=nn.Sequential(nn.Linear(FEATURES, 4), norm))
-    assert default_distil(normed, sample_visits=9).learning_rate == learning_rate
+    assert default_distil(normed, samples=9, sample_visits=9).learning_rate == learning_rate
 
 
 def test_recover_runs_the_tasks_own_finetune(task: Task, teacher: Net) -> None:

@@ -58,7 +58,7 @@ def test_is_a_target_and_imports_no_toolchain() -> None:
 def test_missing_executorch_is_unavailable_with_the_install_command(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("edgesdk_executorch.toolchain.installed_version", lambda name: None)
+    monkeypatch.setattr("edgesdk.target.installed_version", lambda name: None)
     assert not TARGET.toolchain().is_complete
     model = compressed("perceptron", "int8")
     emission = Emission(files=("m",), inputs=(), outputs=(), tool_versions={}, layer_of={})

@@ -45,7 +45,7 @@ def test_a_missing_package_is_unavailable_with_the_install_command(
 ) -> None:
     found = target.installed_version
     monkeypatch.setattr(
-        "edgesdk_onnx.toolchain.installed_version",
+        "edgesdk.target.installed_version",
         lambda name: None if name == "onnxscript" else found(name),
     )
     with pytest.raises(TargetUnavailable, match="onnxscript") as caught:

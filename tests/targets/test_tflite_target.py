@@ -11,6 +11,7 @@ import pytest
 import torch
 from tflite_nets import compressed, network, runtime
 
+from edgesdk import target
 from edgesdk.errors import TargetUnavailable
 from edgesdk.host_runtime import HostRuntime
 from edgesdk.scheme import SCHEMES, Scheme
@@ -22,7 +23,7 @@ from edgesdk_tflite.quiet import captured_output
 
 @pytest.fixture
 def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages, "installed_version", lambda _: None)
+    monkeypatch.setattr(target, "installed_version", lambda _: None)
 
 
 def test_the_entry_point_names_this_target() -> None:

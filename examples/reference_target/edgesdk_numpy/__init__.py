@@ -29,12 +29,10 @@ from edgesdk.target import (
     Arrays,
     Capability,
     Emission,
-    Package,
     Session,
     Simulation,
     Target,
     Toolchain,
-    installed_version,
 )
 from edgesdk.trace import trace
 
@@ -53,14 +51,7 @@ class NumpyTarget:
     def toolchain(self) -> Toolchain:
         """Return which packages are here and which are missing."""
         proven = (("numpy", "2.4.6", "computes"), ("safetensors", "0.8.0", "stores weights"))
-        return Toolchain(
-            target=self.name,
-            packages=tuple(
-                Package(name=name, found=installed_version(name), proven=version, purpose=purpose)
-                for name, version, purpose in proven
-            ),
-            install="pip install edgesdk-numpy",
-        )
+        return Toolchain.of(self.name, proven, "pip install edgesdk-numpy")
 
     def capability(self, runtime: Runtime) -> Capability:
         """Return what this target can emit for a runtime, with a reason for each refusal."""
