@@ -24,6 +24,7 @@ from pathlib import Path
 
 from edgesdk.artifact import Manifest, inside, read_manifest
 from edgesdk.profiling import agent
+from edgesdk.profiling.bench import Bench
 from edgesdk.profiling.job import Job
 from edgesdk.profiling.local import measure
 from edgesdk.progress import Silent
@@ -37,7 +38,8 @@ def litert_pairs(folder: Path, manifest: Manifest, rounds: int) -> list[tuple[fl
     model = str(inside(folder, manifest.files[0]))
     pairs = []
     for _ in range(rounds):
-        job = Job(folder=folder, manifest=manifest, progress=Silent(), hooks=False)
+        bench = Bench(on="local")
+        job = Job(folder=folder, manifest=manifest, progress=Silent(), bench=bench, hooks=False)
         ours = measure("", job).p50_ms
         with tempfile.TemporaryDirectory() as scratch:
             result = Path(scratch) / "result.json"

@@ -141,6 +141,11 @@ class Manifest:
     task_reference: str = ""
     schema_version: Literal[1] = 1
 
+    @property
+    def label(self) -> str:
+        """What a list of measurements calls the artifact: task, target and precision."""
+        return f"{self.task} {self.target} {self.scheme}"
+
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, or of a folder's files and their relative names together."""

@@ -13,6 +13,7 @@ from edgesdk.errors import BudgetInfeasible
 from edgesdk.output import check_output, disk_errors, writing
 from edgesdk.plan import Plan
 from edgesdk.planner.search import binding_condition
+from edgesdk.profiling.bench import Bench
 from edgesdk.progress import Progress, Silent
 from edgesdk.result import CompileResult
 from edgesdk.stages.attempt import Attempt, carry_out
@@ -29,13 +30,15 @@ from edgesdk.task_source import load_task
 def compile_task(
     task: Task | str, *, device: str | DeviceProfile, out: str | Path, target: str | None = None,
     budget: Budget | None = None, plan: Plan | None = None, effort: Effort | None = None,
-    accelerator: str = "auto", cache: Path | None = None, progress: Progress | None = None,
+    bench: Bench | None = None, accelerator: str = "auto", cache: Path | None = None,
+    progress: Progress | None = None,
 ) -> CompileResult:  # fmt: skip
     """Return the result of compiling a task for a device under a budget, written to ``out``.
 
     ``plan`` replays a plan instead of searching for one; ``effort`` bounds the training that a
-    search may spend. ``cache`` is where finished steps are
-    kept (default: the user's cache folder). Raises ``BudgetInfeasible`` (its ``result`` holds the
+    search may spend. With a ``bench`` every candidate is measured on it, and what it measures
+    corrects the predictions for the next ones. ``cache`` is where finished steps are kept
+    (default: the user's cache folder). Raises ``BudgetInfeasible`` (its ``result`` holds the
     nearest plan and the limit that binds) when nothing fits; ``out`` is then not written.
     """
     destination = check_output(Path(out))
@@ -51,6 +54,7 @@ def compile_task(
             cache=Cache(root),
             progress=progress or Silent(),
             needs_toolchain=True,
+            bench=bench,
         )
         if plan is not None:
             check_replay(request, plan)
@@ -101,14 +105,14 @@ def plan_task(
 
 
 def _result(request: Request, attempt: Attempt, *, artifact: Path | None) -> CompileResult:
-    proof, emitted = attempt.proof, attempt.emitted
+    proof = attempt.proof
     executed = proof is not None
     return CompileResult(
         status=attempt.status,
         device=request.device.name,
         target=request.target.name,
         artifact=artifact,
-        files=emitted.emission.files if emitted is not None and artifact is not None else (),
+        files=proof.runnable.emitted.emission.files if proof and artifact else (),
         plan=attempt.plan,
         baseline=with_accuracy(request, attempt.baseline) if executed else attempt.baseline,
         predicted=attempt.predicted,
@@ -119,7 +123,7 @@ def _result(request: Request, attempt: Attempt, *, artifact: Path | None) -> Com
         feasibility=attempt.feasibility,
         binding=binding_condition(attempt.verdicts, attempt.feasibility),
         reason=attempt.reason,
-        parity=proof.parity if proof else None,
+        parity=proof.runnable.parity if proof else None,
     )
 
 

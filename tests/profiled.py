@@ -10,7 +10,7 @@ import json
 import shlex
 import stat
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from edgesdk.artifact import (
 )
 from edgesdk.document import to_json
 from edgesdk.figure import Figure
+from edgesdk.profiling.bench import Bench
 from edgesdk.profiling.job import Job
 from edgesdk.progress import Silent
 
@@ -121,6 +122,9 @@ def make_python(
     return python
 
 
-def job_of(folder: Path, **changes: Any) -> Job:
-    """Return a job for the artifact in a folder."""
-    return replace(Job(folder=folder, manifest=read_manifest(folder), progress=Silent()), **changes)
+def job_of(folder: Path, on: str = "local", **changes: Any) -> Job:
+    """Return a job for the artifact in a folder; the changes are the job's or its bench's."""
+    names = {field.name for field in fields(Bench)} & set(changes)
+    bench = Bench(on=on, **{name: changes.pop(name) for name in names})
+    job = Job(folder=folder, manifest=read_manifest(folder), progress=Silent(), bench=bench)
+    return replace(job, **changes)

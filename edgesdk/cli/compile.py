@@ -15,6 +15,7 @@ from edgesdk.cli.app import app, command, progress
 from edgesdk.cli.console import Answer
 from edgesdk.cli.options import (
     AcceleratorOption,
+    BinaryOption,
     DeviceOption,
     DownloadOption,
     DropOption,
@@ -22,7 +23,9 @@ from edgesdk.cli.options import (
     EnergyOption,
     LatencyOption,
     MemoryOption,
+    PythonOption,
     SizeOption,
+    SshConfigOption,
     TargetOption,
     TaskArgument,
     TimeOption,
@@ -42,6 +45,13 @@ def compile_command(
     plan: Annotated[
         Path | None, typer.Option("--plan", help="Replay this plan instead of searching for one.")
     ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on", help="Measure every candidate there: local, ssh:USER@HOST[:PORT], adb[:SERIAL]."
+        ),
+    ] = None,
+    binary: BinaryOption = None, python: PythonOption = None, ssh_config: SshConfigOption = None,
     effort: EffortOption = "standard", time: TimeOption = None,
     accelerator: AcceleratorOption = "auto",
 ) -> Answer:  # fmt: skip
@@ -58,11 +68,13 @@ def compile_command(
     from edgesdk.errors import UsageError
     from edgesdk.pipeline import compile_task
     from edgesdk.plan import Plan
+    from edgesdk.profiling.bench import Bench
 
     budget = Budget.parse(
         latency=latency, memory=memory, size=size,
         download=download, energy=energy, max_drop=max_drop,
     )  # fmt: skip
+    bench = Bench(on=on, binary=binary, python=python, ssh_config=ssh_config) if on else None
     result = compile_task(
         task,
         device=device,
@@ -71,10 +83,23 @@ def compile_command(
         effort=Effort.parse(effort, time),
         plan=read_json(Plan, plan, error=UsageError) if plan else None,
         accelerator=accelerator,
+        bench=bench,
         out=out,
         progress=progress.get(),
     )
+    if on is not None:
+        _keep_measurement(out)
     return Answer(data=result.to_json(), show=lambda console: show_result(result, console))
+
+
+def _keep_measurement(out: Path) -> None:
+    """Keep what the finished artifact's measurement says in the local store."""
+    from edgesdk.artifact import read_manifest
+    from edgesdk.profiling.store import default_store
+
+    manifest = read_manifest(out)
+    if manifest.measurement is not None:
+        default_store().add(manifest.measurement, label=manifest.label)
 
 
 @command(app, "plan")

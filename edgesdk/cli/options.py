@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -57,4 +58,13 @@ TimeOption = Annotated[
 ]
 AcceleratorOption = Annotated[
     str, typer.Option("--accelerator", help="Where training runs: auto, cpu, cuda or mps.")
+]
+BinaryOption = Annotated[
+    Path | None, typer.Option("--binary", help="adb: benchmark_model or executor_runner.")
+]
+PythonOption = Annotated[
+    str | None, typer.Option("--python", help="ssh: the Python there that has the runtime.")
+]
+SshConfigOption = Annotated[
+    Path | None, typer.Option("--ssh-config", help="ssh: its configuration file, as ssh -F.")
 ]

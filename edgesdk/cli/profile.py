@@ -12,6 +12,7 @@ from rich.table import Table
 
 from edgesdk.cli.app import app, command, progress
 from edgesdk.cli.console import Answer
+from edgesdk.cli.options import BinaryOption, PythonOption, SshConfigOption
 
 if TYPE_CHECKING:
     from edgesdk.measurement import Measurement
@@ -44,15 +45,9 @@ def profile_command(
     hooks: Annotated[
         bool, typer.Option("--hooks/--no-hooks", help="Also time operators, where that is possible")
     ] = True,
-    binary: Annotated[
-        Path | None, typer.Option("--binary", help="adb: benchmark_model or executor_runner.")
-    ] = None,
-    python: Annotated[
-        str | None, typer.Option("--python", help="ssh: the Python there that has the runtime.")
-    ] = None,
-    ssh_config: Annotated[
-        Path | None, typer.Option("--ssh-config", help="ssh: its configuration file, as ssh -F.")
-    ] = None,
+    binary: BinaryOption = None,
+    python: PythonOption = None,
+    ssh_config: SshConfigOption = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Write the measurement there as JSON.")
     ] = None,
@@ -69,6 +64,7 @@ def profile_command(
     from edgesdk.artifact import read_manifest
     from edgesdk.document import to_json
     from edgesdk.output import check_output, write_file
+    from edgesdk.profiling.bench import Bench
     from edgesdk.profiling.job import Job
     from edgesdk.profiling.profile import profile_artifact
     from edgesdk.profiling.store import default_store
@@ -81,17 +77,14 @@ def profile_command(
         folder=artifact,
         manifest=read_manifest(artifact),
         progress=progress.get(),
+        bench=Bench(on=on, binary=binary, python=python, ssh_config=ssh_config),
         device=device,
         threads=threads,
         sustained_s=_seconds(sustained),
         hooks=hooks,
-        binary=binary,
-        python=python,
-        ssh_config=ssh_config,
     )
-    profile = profile_artifact(on, job)
-    label = f"{job.manifest.task} {job.manifest.target} {job.manifest.scheme}"
-    number = default_store().add(profile.measurement, label=label)
+    profile = profile_artifact(job)
+    number = default_store().add(profile.measurement, label=job.manifest.label)
     if out is not None:
         write_file(out, to_json(profile.measurement))
     if trace is not None:

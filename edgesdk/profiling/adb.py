@@ -109,10 +109,10 @@ def measure(place: str, job: Job) -> Measurement:
         raise UsageError(f"{place!r} is no serial of a device", expected="one of 'adb devices'")
     programs = {"litert": _litert, "executorch": _executorch}
     run = programs.get(job.manifest.runtime)
-    if run is None or job.binary is None or not job.binary.is_file():
+    if run is None or job.bench.binary is None or not job.bench.binary.is_file():
         raise UsageError(
             f"--on adb needs the benchmark program for {job.manifest.runtime}, found "
-            f"{str(job.binary) if job.binary else 'no --binary'}",
+            f"{str(job.bench.binary) if job.bench.binary else 'no --binary'}",
             expected="--binary PATH: LiteRT's benchmark_model or ExecuTorch's executor_runner, "
             "built for the device",
         )
@@ -120,7 +120,7 @@ def measure(place: str, job: Job) -> Measurement:
         raise UsageError("--on adb has no sustained run: the benchmark programs have none")
     with Phone(place or None) as phone:
         job.progress.step("Copying the artifact to the device")
-        binary = phone.push(str(job.binary), "benchmark")
+        binary = phone.push(str(job.bench.binary), "benchmark")
         phone.shell("chmod", "755", binary)
         model = phone.push(str(inside(job.folder, job.manifest.files[0])), "model")
         measured = run(phone, binary, model, job)

@@ -57,16 +57,21 @@ class Profile:
         }
 
 
-def profile_artifact(on: str, job: Job) -> Profile:
-    """Return the profile of an artifact on a runner.
+def profile_artifact(job: Job) -> Profile:
+    """Return the profile of an artifact on its bench; raises as ``measure_artifact``."""
+    return join_profile(job.folder, job.manifest, measure_artifact(job))
+
+
+def measure_artifact(job: Job) -> Measurement:
+    """Return what the job's bench measured.
 
     Raises ``MeasurementError`` where it could not be measured, or where the answer is about another
     file, device or runtime than the one asked for.
     """
-    runner, place = find_runner(on)
+    runner, place = find_runner(job.bench.on)
     measurement = runner(place, job)
     check_belongs(measurement, job.manifest, job.folder)
-    return join_profile(job.folder, job.manifest, measurement)
+    return measurement
 
 
 def check_belongs(measurement: Measurement, manifest: Manifest, folder: Path) -> None:

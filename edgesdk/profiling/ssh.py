@@ -80,7 +80,15 @@ def measure(place: str, job: Job) -> Measurement:
     archive = pack(job)
     device = job.device or job.manifest.device
     options = agent_arguments(job, device=device, measured_by=program_name("ssh"))
-    remote = ["sh", "-c", _SCRIPT, "edgesdk", str(len(archive)), job.python or "python3", *options]
+    remote = [
+        "sh",
+        "-c",
+        _SCRIPT,
+        "edgesdk",
+        str(len(archive)),
+        job.bench.python or "python3",
+        *options,
+    ]
     words = [*_ssh_words(address, job), shlex.join(remote)]
     job.progress.step(f"Connecting to {place}")
     with tempfile.TemporaryFile() as errors:
@@ -134,7 +142,7 @@ def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
 def _ssh_words(address: Address, job: Job) -> list[str]:
     words = ["ssh", "-T", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=10"]
     words += ["-o", "ServerAliveCountMax=3", "-o", "LogLevel=ERROR"]
-    words += ["-F", str(job.ssh_config)] if job.ssh_config else []
+    words += ["-F", str(job.bench.ssh_config)] if job.bench.ssh_config else []
     words += ["-p", str(address.port)] if address.port else []
     words += ["-l", address.user] if address.user else []
     return [*words, "--", address.host]

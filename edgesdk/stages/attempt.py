@@ -12,7 +12,7 @@ from edgesdk.planner.explanation import broken_verdicts, explain_verdict
 from edgesdk.planner.search import Feasibility, resolve_budget
 from edgesdk.stages.baseline import Baseline
 from edgesdk.stages.compression import compress, model_key
-from edgesdk.stages.emission import Emitted, emit
+from edgesdk.stages.emission import emit
 from edgesdk.stages.planning import is_edited, replanned
 from edgesdk.stages.proof import Proof, prove
 from edgesdk.stages.request import Request
@@ -29,7 +29,6 @@ class Attempt:
     verdicts: tuple[Verdict, ...]
     feasibility: tuple[Feasibility, ...] = ()
     reason: str = ""
-    emitted: Emitted | None = None
     proof: Proof | None = None
 
     @property
@@ -52,7 +51,8 @@ def carry_out(
     if replayed and is_edited(plan):
         plan = replanned(request, plan, model)
     emitted = emit(request, model, model_key(request, plan, recovered=recovered))
-    proof = prove(request, emitted, baseline=baseline.emitted, split=split, measure=measure)
+    float_original = baseline.proof.runnable if baseline.proof else None
+    proof = prove(request, emitted, baseline=float_original, split=split, measure=measure)
     verdicts = judge_proof(request, plan, baseline, proof, replayed=replayed)
     broken = broken_verdicts(verdicts)
     return Attempt(
@@ -61,7 +61,6 @@ def carry_out(
         baseline=_timed_beside(baseline, proof),
         verdicts=verdicts,
         reason="; ".join(explain_verdict(verdict) for verdict in broken),
-        emitted=emitted,
         proof=proof,
     )
 

@@ -8,19 +8,18 @@ from dataclasses import dataclass
 from edgesdk.device import Runtime
 from edgesdk.figure import Figure, FigureName
 from edgesdk.graph import OpGraph
-from edgesdk.measurement import Measurement
 from edgesdk.planner.prediction import predict_costs
 from edgesdk.scheme import Scheme
 from edgesdk.stages.compression import compressed_model
-from edgesdk.stages.emission import Emitted, emit
-from edgesdk.stages.proof import prove
+from edgesdk.stages.emission import emit
+from edgesdk.stages.proof import Proof, prove
 from edgesdk.stages.request import Request
 from edgesdk.stages.scoring import score_original
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Baseline:
-    """The float original's best figures, and (once emitted) its file and measurement.
+    """The float original's best figures, and (once emitted) the proof of its file.
 
     ``provable`` names the figures that emitting a model for this request establishes here.
     """
@@ -29,8 +28,7 @@ class Baseline:
     scheme: Scheme
     figures: Mapping[FigureName, Figure]
     provable: frozenset[FigureName]
-    emitted: Emitted | None = None
-    measurement: Measurement | None = None
+    proof: Proof | None = None
 
 
 def predict_baseline(request: Request, graph: OpGraph) -> Baseline:
@@ -63,8 +61,7 @@ def establish_baseline(request: Request, graph: OpGraph) -> Baseline:
         scheme=predicted.scheme,
         figures=figures,
         provable=predicted.provable | set(proof.verified) | set(proof.measured),
-        emitted=emitted,
-        measurement=proof.measurement,
+        proof=proof,
     )
 
 

@@ -158,9 +158,9 @@ def find_attempt(request: Request, sensitivity: Sensitivity, baseline: Baseline)
     """
     search = Search.of(request, sensitivity, baseline)
     knowledge = Knowledge()
-    if baseline.measurement is not None:
+    if baseline.proof is not None and baseline.proof.measurement is not None:
         knowledge = knowledge.with_latency(
-            request, baseline.graph, baseline.scheme, baseline.measurement.p50_ms
+            request, baseline.graph, baseline.scheme, baseline.proof.measurement.p50_ms
         )
     recoveries, most = 0, request.effort.spending.trainings
     fitting: dict[Option, Assessment] = {}

@@ -6,7 +6,7 @@ import io
 import zipfile
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,8 +20,10 @@ from edgesdk.parity import compare, gate
 from edgesdk.running.adapter import artifact_predict
 from edgesdk.running.process import ArtifactProcess
 from edgesdk.running.timing import measure_alternating
+from edgesdk.stages.clocking import clock_on_bench
 from edgesdk.stages.emission import Emitted
 from edgesdk.stages.request import Request
+from edgesdk.stages.runnable import Runnable
 from edgesdk.stages.scoring import accuracy_figures, score_predict
 from edgesdk.task import Split, Tensors, output_tensors
 
@@ -33,15 +35,11 @@ _CPU = torch.device("cpu")
 class Proof:
     """What is known of an emitted model after it was run here (or read, where it cannot run).
 
-    ``golden`` are up to 64 real inputs in PyTorch layout, ``golden_outputs`` what the artifact
-    (or, where nothing here runs it, the float module) answers. ``baseline_latency`` was measured
-    in the same rounds as ``measurement``. ``left_open`` names the figures this proof was told not
-    to establish although it could have.
+    ``baseline_latency`` was measured in the same rounds as ``measurement``. ``left_open`` names
+    the figures this proof was told not to establish although it could have.
     """
 
-    parity: Parity
-    golden: Tensors
-    golden_outputs: Tensors
+    runnable: Runnable
     verified: Mapping[FigureName, Figure]
     interpreted: Mapping[FigureName, Figure]
     predicted: Mapping[FigureName, Figure]
@@ -53,17 +51,41 @@ class Proof:
 
 
 def prove(
-    request: Request, emitted: Emitted, *, baseline: Emitted | None, split: Split | None,
+    request: Request, emitted: Emitted, *, baseline: Runnable | None, split: Split | None,
     measure: bool = True,
 ) -> Proof:  # fmt: skip
     """Return the proof of an emitted model; raises ``ParityError`` when it computes wrongly.
 
     ``split``: which data to score accuracy on, None for not at all. ``measure``: whether to clock
-    it, where that is possible here. ``baseline``: the float artifact to time in the same rounds.
+    it, where that is possible. ``baseline``: the float artifact to time in the same rounds.
     """
     host = request.host_runtime
     if host is None:
-        return _prove_by_reading(request, emitted, split)
+        proof = _prove_by_reading(request, emitted, split, measure=measure)
+    else:
+        proof = _prove_by_running(request, emitted, host, baseline, split, measure=measure)
+    if request.bench is None or not measure:
+        return proof
+    in_turns = [proof.runnable, *([baseline] if baseline else [])]
+    return _timed(proof, clock_on_bench(request, request.bench, in_turns))
+
+
+def _timed(proof: Proof, timed: list[Measurement]) -> Proof:
+    """Return the proof with the artifact's measurement and, behind it, the baseline's."""
+    return replace(
+        proof,
+        measured={"latency_ms": latency_figure(timed[0])},
+        measurement=timed[0],
+        baseline_latency=latency_figure(timed[1]) if len(timed) > 1 else None,
+    )
+
+
+def _prove_by_running(
+    request: Request, emitted: Emitted, host: HostRuntime, baseline: Runnable | None,
+    split: Split | None, *, measure: bool,
+) -> Proof:  # fmt: skip
+    """Prove by what runs the file here, and clock it where this machine is the device."""
+    timed: list[Measurement] = []
     with ExitStack() as stack:
         process = stack.enter_context(start(request, emitted))
         golden = parity_inputs(request, emitted)
@@ -77,28 +99,22 @@ def prove(
             accuracy = accuracy_figures(
                 request, score, split, standing=host.standing, source=told_by(process, host)
             )
-        measured: dict[FigureName, Figure] = {}
-        timed: list[Measurement] = []
-        if request.can_measure and measure:
+        if request.is_clocked_here and measure:
             request.progress.step("Measuring latency")
-            others = [stack.enter_context(start(request, baseline))] if baseline else []
+            others = [stack.enter_context(start(request, baseline.emitted))] if baseline else []
             timed = measure_alternating(
                 [process, *others], request.task.example_inputs, device=request.device.name
             )
-            measured["latency_ms"] = latency_figure(timed[0])
-    return Proof(
-        parity=parity,
-        golden=golden,
-        golden_outputs=outputs,
+    proof = Proof(
+        runnable=Runnable(emitted=emitted, parity=parity, golden=golden, golden_outputs=outputs),
         verified=verified | (accuracy if host.standing == "verified" else {}),
         interpreted=accuracy if host.standing == "interpreted" else {},
         predicted={},
-        measured=measured,
+        measured={},
         split=split,
         left_open=_left_open(request, split, measure=measure),
-        measurement=timed[0] if timed else None,
-        baseline_latency=latency_figure(timed[1]) if len(timed) > 1 else None,
     )
+    return _timed(proof, timed) if timed else proof
 
 
 def _left_open(request: Request, split: Split | None, *, measure: bool) -> frozenset[FigureName]:
@@ -177,7 +193,9 @@ def deflated_bytes(folder: Path, names: tuple[str, ...]) -> int:
     return buffer.tell()
 
 
-def _prove_by_reading(request: Request, emitted: Emitted, split: Split | None) -> Proof:
+def _prove_by_reading(
+    request: Request, emitted: Emitted, split: Split | None, *, measure: bool
+) -> Proof:
     """Prove by reading alone; accuracy is predicted by simulating the file's arithmetic."""
     parity = Parity(
         status="not verified",
@@ -193,16 +211,15 @@ def _prove_by_reading(request: Request, emitted: Emitted, split: Split | None) -
     predicted: dict[FigureName, Figure] = {}
     if split is not None and request.task.evaluate is not None:
         predicted = _simulated_accuracy(request, emitted, split)
+    outputs = output_tensors(model_predict(emitted.model.module, _CPU)(*golden))
     return Proof(
-        parity=parity,
-        golden=golden,
-        golden_outputs=output_tensors(model_predict(emitted.model.module, _CPU)(*golden)),
+        runnable=Runnable(emitted=emitted, parity=parity, golden=golden, golden_outputs=outputs),
         verified=size_figures(request, emitted),
         interpreted={},
         predicted=predicted,
         measured={},
         split=split,
-        left_open=_left_open(request, split, measure=True),
+        left_open=_left_open(request, split, measure=measure),
     )
 
 

@@ -15,6 +15,8 @@ from edgesdk.device_files import load_device
 from edgesdk.effort import Effort
 from edgesdk.errors import TargetUnavailable, UsageError, unknown_name
 from edgesdk.host_runtime import HostRuntime
+from edgesdk.profiling.bench import Bench
+from edgesdk.profiling.runners import find_runner
 from edgesdk.progress import Progress
 from edgesdk.scheme import Scheme
 from edgesdk.target import Target, find_target, require, target_names
@@ -27,7 +29,8 @@ HOST = "host"
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Request:
     """What was asked, resolved: ``schemes`` are those the target emits for the runtime, and
-    ``refused`` says why for the others. ``key`` is the hash of the task."""
+    ``refused`` says why for the others. ``key`` is the hash of the task. ``bench`` is where another
+    device than this machine is measured, None where none is at hand."""
 
     task: Task
     key: str
@@ -43,10 +46,16 @@ class Request:
     accelerator: torch.device
     cache: Cache
     progress: Progress
+    bench: Bench | None
 
     @property
     def can_measure(self) -> bool:
-        """Whether the artifact can be clocked on the very device it is for: this machine."""
+        """Whether the artifact can be clocked on the very device it is for."""
+        return self.bench is not None or self.is_clocked_here
+
+    @property
+    def is_clocked_here(self) -> bool:
+        """Whether that device is this machine, whose runtime can be timed in turns."""
         host = self.host_runtime
         return self.device.name == HOST and host is not None and host.standing == "verified"
 
@@ -69,12 +78,14 @@ class Request:
 def resolve(
     task: Task, *, device: str | DeviceProfile, target: str | None, budget: Budget, effort: Effort,
     accelerator: str, cache: Cache, progress: Progress, needs_toolchain: bool,
+    bench: Bench | None = None,
 ) -> Request:  # fmt: skip
     """Return the request, or raise the error that says what does not fit together.
 
     ``needs_toolchain`` is false where nothing will be emitted (``plan``).
     """
     profile = load_device(device) if isinstance(device, str) else device
+    bench = _check_bench(bench, profile)
     _check_target(profile, target)
     runtime = profile.runtime_for(target)
     found = find_target(runtime.target)
@@ -109,6 +120,7 @@ def resolve(
         accelerator=find_accelerator(accelerator),
         cache=cache,
         progress=progress,
+        bench=bench,
     )
 
 
@@ -123,3 +135,22 @@ def _check_target(profile: DeviceProfile, target: str | None) -> None:
         expected=f"--target {' or '.join(profile.targets)}",
         next_step=f"see 'edgesdk devices show {profile.name}'",
     )
+
+
+def _check_bench(bench: Bench | None, profile: DeviceProfile) -> Bench | None:
+    """Return the bench that measures the device, None for this machine: it is always at hand."""
+    if bench is None:
+        return None
+    find_runner(bench.on)
+    kind = bench.on.partition(":")[0]
+    if kind == "import":
+        raise UsageError(
+            "compile measures candidates that are not made yet, so none can be imported",
+            expected="--on local, ssh:USER@HOST[:PORT] or adb[:SERIAL]",
+        )
+    if (kind == "local") != (profile.name == HOST):
+        raise UsageError(
+            f"--on {bench.on} does not measure {profile.title}",
+            expected=f"--on local with --device {HOST}, and another runner with another device",
+        )
+    return None if kind == "local" else bench

@@ -187,12 +187,12 @@ def test_an_output_can_be_imported_where_the_size_is_the_model_s(tmp_path: Path)
     size_mb = (artifact / MODEL).stat().st_size / 1e6
     path = tmp_path / "printed.txt"
     path.write_text(MEDIAN.replace("67.3128", f"{size_mb:.6g}"))
-    found = profile_artifact(f"import:{path}", job_of(artifact)).measurement
+    found = profile_artifact(job_of(artifact, f"import:{path}")).measurement
     assert found.p50_ms == 1239.807
     assert any("names no hash" in note for note in found.notes)
     path.write_text(MEDIAN)
     with pytest.raises(MeasurementError, match="is about a model of 67.3128 MB"):
-        profile_artifact(f"import:{path}", job_of(artifact))
+        profile_artifact(job_of(artifact, f"import:{path}"))
     path.write_text(BOTH.replace("16.9008", f"{size_mb:.6g}"))
     with pytest.raises(MeasurementError, match="with the operator profiler on"):
-        profile_artifact(f"import:{path}", job_of(artifact))
+        profile_artifact(job_of(artifact, f"import:{path}"))

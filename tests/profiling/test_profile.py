@@ -32,7 +32,7 @@ def measured(folder: Path, **changes: Any) -> Measurement:
 
 def imported(folder: Path, measurement: Measurement, path: Path) -> Any:
     path.write_text(to_json(measurement), encoding="utf-8")
-    return profile_artifact(f"import:{path}", job_of(folder))
+    return profile_artifact(job_of(folder, f"import:{path}"))
 
 
 def test_an_imported_measurement_is_joined(tmp_path: Path) -> None:
@@ -81,14 +81,14 @@ def test_what_is_about_something_else_is_refused(
 
 
 def test_a_file_that_is_not_there_and_no_file_at_all(tmp_path: Path) -> None:
-    job = job_of(make_artifact(tmp_path / "out"))
+    out = make_artifact(tmp_path / "out")
     with pytest.raises(MeasurementError, match="cannot be read: No such file"):
-        profile_artifact(f"import:{tmp_path}/none.json", job)
+        profile_artifact(job_of(out, f"import:{tmp_path}/none.json"))
     with pytest.raises(UsageError, match="import takes a file"):
-        profile_artifact("import", job)
+        profile_artifact(job_of(out, "import"))
     (tmp_path / "m.json").write_text('{"p50_ms": 1')
     with pytest.raises(MeasurementError, match="cannot be read as JSON"):
-        profile_artifact(f"import:{tmp_path}/m.json", job)
+        profile_artifact(job_of(out, f"import:{tmp_path}/m.json"))
 
 
 def test_a_trace_holds_operators_one_behind_the_other(tmp_path: Path) -> None:

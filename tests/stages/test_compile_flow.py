@@ -27,7 +27,7 @@ from edgesdk.errors import (
 from edgesdk.plan import Distil, Plan, Prune, Quantize
 from edgesdk.result import CompileResult
 from edgesdk.running import timing
-from edgesdk.stages import compression, learning, sealing
+from edgesdk.stages import compression, learning, runnable
 from edgesdk.target import find_target
 from edgesdk.task import Task, output_tensors
 from edgesdk.verification import verify_artifact
@@ -265,7 +265,7 @@ def test_a_full_disk_at_the_end_leaves_nothing_and_keeps_the_work(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(sealing.shutil, "copyfile", full)
+        patch.setattr(runnable.shutil, "copyfile", full)
         with pytest.raises(OutputError, match="No space left"):
             compiling(HALF)
     assert not (tmp_path / "results").exists()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from blobs_task import blobs
@@ -24,16 +24,20 @@ from edgesdk.stages import feedback
 from edgesdk.stages.attempt import Attempt
 from edgesdk.stages.baseline import Baseline, predict_baseline
 from edgesdk.stages.compression import trains
+from edgesdk.stages.emission import Emitted
 from edgesdk.stages.feedback import Knowledge, decide_only, find_attempt
 from edgesdk.stages.learning import learn_graph, learn_sensitivity
 from edgesdk.stages.proof import Proof
 from edgesdk.stages.request import Request, resolve
+from edgesdk.stages.runnable import Runnable
 from edgesdk.task import Split
 
 PARITY = Parity(
     status="verified", runtime="", samples=1, sqnr_db=200.0, maximum_error=0.0,
     top1_agreement=None, checks=(),
 )  # fmt: skip
+# These tests emit nothing.
+RUNNABLE = Runnable(emitted=cast(Emitted, None), parity=PARITY, golden=(), golden_outputs=())
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +95,7 @@ class Script:
                 Verdict(condition=condition, met=False, figure=verified[name], reason="too much"),
             )
         proof = Proof(
-            parity=PARITY, golden=(), golden_outputs=(), verified=verified, interpreted={},
+            runnable=RUNNABLE, verified=verified, interpreted={},
             predicted={}, measured={}, split=split, left_open=(),
         )  # fmt: skip
         return Attempt(
@@ -231,7 +235,7 @@ def test_what_cannot_fit_is_not_even_probed(asking: Asking, scripted: Scripted) 
     found = find_attempt(*asking(Budget(size_bytes=10)))
     assert found.status == "infeasible"
     assert script.calls == []
-    assert found.emitted is None
+    assert found.proof is None
     assert "nearest is" in found.reason
 
 
@@ -271,7 +275,7 @@ def test_a_relative_latency_is_compared_in_the_baselines_time(asking: Asking) ->
     first = Figure(value=10.0, standing="measured")
     baseline = replace(baseline, figures={**baseline.figures, "latency_ms": first})
     proof = Proof(
-        parity=PARITY, golden=(), golden_outputs=(), verified={}, interpreted={}, predicted={},
+        runnable=RUNNABLE, verified={}, interpreted={}, predicted={},
         split=None, left_open=(), measured={"latency_ms": Figure(value=8.0, standing="measured")},
         # The machine has become half as fast since the baseline was first measured.
         baseline_latency=Figure(value=20.0, standing="measured"),
