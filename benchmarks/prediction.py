@@ -1,6 +1,6 @@
 """How well latency is predicted for networks and boards that the fit has not seen.
 
-    python benchmarks/prediction.py [--measurements ../shared/measurements]
+    python benchmarks/prediction.py [--measurements ../shared/measurements] [--nested]
 
 Prints, for each set of published rows, the median of |predicted - measured| / measured, the share
 within 25 % and the share of measurements inside the 90 % interval, leaving one whole model out at a
@@ -10,6 +10,11 @@ time (for microcontrollers the pair of board and model, and the whole board), ag
 - a roofline of the data sheet's peak rate and memory bandwidth;
 - per setting, a non-negative linear regression on MACs, bytes and kernels.
 
+``--nested`` prints for the Snapdragon rows what is reached when the widths of the pulls are chosen
+anew for each fifth of the networks, among ``CHOICES``, by the errors on the other four: what
+choosing them on the same rows flatters the table by.
+
+Graphs come from the measurements' folder and from ``benchmarks/graphs`` (``rebuild_graphs.py``).
 An interval is judged by the errors on other networks than the one it is for. Rows that
 ``suspects.toml`` gives a reason against are not used, and counted; its w8a8 rows are only kept from
 the fits, and judged like all others.
@@ -30,23 +35,35 @@ from scipy.optimize import nnls
 from edgesdk.cost.features import Floats, traffic_bytes
 from edgesdk.cost.fit import HeldOut, Sample, interval_factor, leave_out
 from edgesdk.cost.fusion import fuse
+from edgesdk.cost.pool import USUAL, Widths
 from edgesdk.cost.prior import prior_cost
 from edgesdk.cost.published import read_graphs, read_rows, read_suspects
 from edgesdk.cost.refit import PoolKey, Selection, select
 from edgesdk.device_files import load_device, profile_names
+from edgesdk.precision_cost import PrecisionCost
+from edgesdk.scheme import Scheme
 
 MEASUREMENTS = Path(__file__).parents[2] / "shared" / "measurements"
 SUSPECTS = Path(__file__).with_name("suspects.toml")
+REBUILT = Path(__file__).with_name("graphs")
 
 QUALCOMM: PoolKey = ("qualcomm", "npu", True)
 NEURAL_ENGINE: PoolKey = ("neural_engine", "npu", True)
 TENSORRT: PoolKey = ("tensorrt", "gpu", True)
 CMSIS_NN: PoolKey = ("cmsis_nn", "cpu", False)
 
-# Peak int8 operations (two a MAC; half of it in fp16) and bytes per second, as makers advertise.
-# Snapdragon: 45 TOPS is Qualcomm's figure for the generation of 8 Gen 3 and X Elite, IQ-9075
-# product brief: 100 TOPS; LPDDR5X/5 bandwidths of the profiles. Apple: A14 11, A16 17, A17 Pro 35
-# TOPS (newsroom). Jetson: 67 and 100 sparse int8 TOPS (data sheets), half of it dense.
+CHOICES: Mapping[str, Widths] = {
+    "usual": USUAL,
+    "engines differ by levels alone": replace(USUAL, engine_classes=1e-3),
+    "schemes and engines freer": replace(USUAL, scheme_classes=0.6, engine_classes=0.6),
+    "classes tighter": replace(USUAL, classes=(0.3, 0.6, 0.6, 0.3)),
+}
+_FOLDS = 5
+
+# Peak int8 operations (two a MAC; half of it in fp16) and bytes per second, for the roofline
+# baseline alone. Estimated: from what makers advertise of the generation (Apple's A14 11, A16 17,
+# A17 Pro 35 TOPS; Qualcomm's 45 TOPS of 2023 and 100 of IQ-9075; Nvidia's 67 and 100 sparse TOPS,
+# half of it dense) as remembered, not checked against a document.
 _PEAKS: Mapping[str, tuple[float, float]] = {
     "samsung_galaxy_s24": (45e12, 77e9),
     "samsung_galaxy_s25": (45e12, 85e9),
@@ -58,6 +75,7 @@ _PEAKS: Mapping[str, tuple[float, float]] = {
     "jetson_orin_nano_super": (33e12, 102e9),
     "jetson_orin_nx_16gb": (50e12, 102e9),
 }
+_WORK: dict[tuple[str, Scheme], Floats] = {}
 _SHARE_OF_INT8: Mapping[str, float] = {"int8": 1.0, "fp16": 0.5, "fp32": 0.25}
 _SNAPDRAGONS = (
     "samsung_galaxy_s24",
@@ -172,11 +190,14 @@ def _roofline_s(sample: Sample) -> float:
 
 def _work(sample: Sample) -> tuple[Floats, Floats]:
     """Return MACs and bytes of each kernel, as a plain roofline sees them."""
-    rows = [
-        (kernel.op.macs, sum(traffic_bytes(kernel, sample.graph, sample.scheme)))
-        for kernel in fuse(sample.graph)
-    ]
-    macs, moved = np.array(rows, dtype=np.float64).T
+    key = (sample.model, sample.scheme)  # a name has one graph
+    if key not in _WORK:
+        rows = [
+            (kernel.op.macs, sum(traffic_bytes(kernel, sample.graph, sample.scheme)))
+            for kernel in fuse(sample.graph)
+        ]
+        _WORK[key] = np.array(rows, dtype=np.float64).T
+    macs, moved = _WORK[key]
     return macs, moved
 
 
@@ -184,6 +205,53 @@ def _pool(selection: Selection, pool: PoolKey) -> tuple[HeldOut, ...]:
     samples = selection.samples[pool]
     priors = {s.scheme: prior_cost(pool[1], s.scheme) for s in samples}
     return leave_out(samples, priors, suspect=_is_suspect)
+
+
+def _print_nested(selection: Selection) -> None:
+    """Print the Snapdragon rows with widths chosen without the networks that are judged."""
+    samples = selection.samples[QUALCOMM]
+    priors = {s.scheme: prior_cost("npu", s.scheme) for s in samples}
+    models = sorted({sample.model for sample in samples})
+    fold = {model: index % _FOLDS for index, model in enumerate(models)}
+    found: list[HeldOut] = []
+    for left in range(_FOLDS):
+        inside = [sample for sample in samples if fold[sample.model] != left]
+        scores = {
+            name: _error(_by_fold(inside, priors, widths, fold), ("fp16", "int8"))
+            for name, widths in CHOICES.items()
+        }
+        chosen = min(scores, key=lambda name: scores[name])
+        print(f"fold {left}: {chosen}")
+        found += [
+            item
+            for item in _by_fold(samples, priors, CHOICES[chosen], fold)
+            if fold[item.sample.model] == left
+        ]
+    usual = _by_fold(samples, priors, USUAL, fold)
+    for scheme in ("fp16", "int8"):
+        nested, plain = (_error(items, (scheme,)) for items in (found, usual))
+        print(f"{scheme}: median {100 * nested:.1f} % nested, {100 * plain:.1f} % with the usual")
+
+
+def _by_fold(
+    samples: Sequence[Sample],
+    priors: Mapping[Scheme, PrecisionCost],
+    widths: Widths,
+    fold: Mapping[str, int],
+) -> tuple[HeldOut, ...]:
+    return leave_out(
+        samples, priors, lambda item: fold[item.model], suspect=_is_suspect, widths=widths
+    )
+
+
+def _error(held_out: Sequence[HeldOut], schemes: Sequence[Scheme]) -> float:
+    """Return the median error on the Snapdragons of the table."""
+    errors = [
+        item.error
+        for item in held_out
+        if item.sample.board in _SNAPDRAGONS and item.sample.scheme in schemes
+    ]
+    return float(np.median(errors))
 
 
 def _is_suspect(sample: Sample) -> bool:
@@ -209,8 +277,10 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Judge predictions on published measurements.")
     parser.add_argument("--measurements", type=Path, default=MEASUREMENTS)
-    folder = parser.parse_args().measurements
-    graphs, unread = read_graphs([folder / "graphs"])
+    parser.add_argument("--nested", action="store_true")
+    arguments = parser.parse_args()
+    folder = arguments.measurements
+    graphs, unread = read_graphs([folder / "graphs", REBUILT])
     profiles = [load_device(name) for name in profile_names()]
     selection = select(
         read_rows(folder / "published_latency.csv"),
@@ -218,6 +288,9 @@ def main() -> None:
         {**graphs, **reference_graphs()},
         [item for item in read_suspects(SUSPECTS) if item.precision != "w8a8"],
     )
+    if arguments.nested:
+        _print_nested(selection)
+        return
     print(f"{'set':44s} nets  rows   median  <=25 %  in 90 %      MACs  roofline    linear")
     pooled = []
     for judged in _sets(selection):

@@ -35,12 +35,14 @@ class Rebuilt:
     """A network to build: its inputs' shapes and how many parameters it is known to have.
 
     On the meta device nothing is computed; networks that look at values need ``cpu``.
+    ``constants`` counts elements that the published number takes for parameters.
     """
 
     build: Callable[[], nn.Module]
     shapes: tuple[tuple[int, ...], ...]
     parameters: float
     device: str = "meta"
+    constants: int = 0
 
 
 class TensorsOnly(nn.Module):
@@ -214,6 +216,7 @@ _UPSCALED = ((1, 3, 128, 128),)
 _STREET = ((1, 3, 1024, 2048),)
 _LOW_STREET = ((1, 3, 512, 1024),)
 _DETECTED = ((1, 3, 640, 640),)
+_ANCHORS = 3 * (80**2 + 40**2 + 20**2)  # x, y and stride of each cell of YOLO's three grids
 
 NETWORKS: Mapping[str, Rebuilt] = {
     "quicksrnetsmall": Rebuilt(
@@ -254,16 +257,40 @@ NETWORKS: Mapping[str, Rebuilt] = {
         shapes=_LOW_STREET,
         parameters=32.1e6,
     ),
-    "yolov8_det": Rebuilt(build=lambda: _yolo("yolov8n"), shapes=_DETECTED, parameters=3.18e6),
-    "yolov8_seg": Rebuilt(build=lambda: _yolo("yolov8n-seg"), shapes=_DETECTED, parameters=3.43e6),
-    "yolov10_det": Rebuilt(build=lambda: _yolo("yolov10n"), shapes=_DETECTED, parameters=2.33e6),
-    "yolov11_det": Rebuilt(build=lambda: _yolo("yolo11n"), shapes=_DETECTED, parameters=2.64e6),
-    "yolov11_seg": Rebuilt(build=lambda: _yolo("yolo11n-seg"), shapes=_DETECTED, parameters=2.89e6),
-    "fastsam_s": Rebuilt(
-        build=lambda: _yolo("yolov8s-seg", classes=1), shapes=_DETECTED, parameters=11.8e6
+    "yolov8_det": Rebuilt(
+        build=lambda: _yolo("yolov8n"),
+        shapes=_DETECTED,
+        parameters=3.18e6,
+        device="cpu",
+        constants=_ANCHORS,
     ),
-    "fastsam_x": Rebuilt(
-        build=lambda: _yolo("yolov8x-seg", classes=1), shapes=_DETECTED, parameters=72.2e6
+    "yolov8_seg": Rebuilt(
+        build=lambda: _yolo("yolov8n-seg"),
+        shapes=_DETECTED,
+        parameters=3.43e6,
+        device="cpu",
+        constants=_ANCHORS,
+    ),
+    "yolov11_det": Rebuilt(
+        build=lambda: _yolo("yolo11n"),
+        shapes=_DETECTED,
+        parameters=2.64e6,
+        device="cpu",
+        constants=_ANCHORS,
+    ),
+    "yolov11_seg": Rebuilt(
+        build=lambda: _yolo("yolo11n-seg"),
+        shapes=_DETECTED,
+        parameters=2.89e6,
+        device="cpu",
+        constants=_ANCHORS,
+    ),
+    "fastsam_s": Rebuilt(
+        build=lambda: _yolo("yolov8s-seg", classes=1),
+        shapes=_DETECTED,
+        parameters=11.8e6,
+        device="cpu",
+        constants=_ANCHORS,
     ),
     "depth_anything": Rebuilt(build=_depth_anything, shapes=((1, 3, 518, 518),), parameters=24.7e6),
     "depth_anything_v2": Rebuilt(
@@ -289,7 +316,7 @@ def rebuild(name: str) -> Mapping[str, Any]:
     """Return a network's saved graph; ``ValueError`` where its parameters are not as published."""
     wanted = NETWORKS[name]
     network = wanted.build().eval()
-    parameters = sum(weights.numel() for weights in network.parameters())
+    parameters = sum(weights.numel() for weights in network.parameters()) + wanted.constants
     if abs(parameters / wanted.parameters - 1) > _PARAMETER_TOLERANCE:
         raise ValueError(f"{parameters} parameters, not {wanted.parameters:.4g}")
     inputs = tuple(
@@ -311,7 +338,12 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name in arguments.models or NETWORKS:
-        saved = json.dumps(rebuild(name), separators=(",", ":")).encode()
+        try:
+            graph = rebuild(name)
+        except ValueError as problem:
+            print(f"{name}: refused: {problem}")
+            continue
+        saved = json.dumps(graph, separators=(",", ":")).encode()
         path = arguments.out / f"{name}.json.gz"
         path.write_bytes(gzip.compress(saved, compresslevel=9, mtime=0))
         print(f"{name}: {path.stat().st_size} bytes")

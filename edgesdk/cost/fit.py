@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgesdk.cost.features import Floats, kernel_table
+from edgesdk.cost.features import Floats, KernelTable, kernel_table
 from edgesdk.cost.kernel_class import KERNEL_CLASSES
 from edgesdk.cost.log_coefficients import precision_cost
-from edgesdk.cost.pool import Observation, Pool, Setting
+from edgesdk.cost.pool import USUAL, Observation, Pool, Setting, Widths
 from edgesdk.errors import MeasurementError
 from edgesdk.graph import OpGraph
 from edgesdk.precision_cost import KernelClass, PrecisionCost
@@ -111,7 +111,7 @@ def fit_pool(
     """
     check_samples(samples)
     samples = sorted(samples, key=lambda sample: _order(sample.setting))
-    observations = [_observation(sample) for sample in samples]
+    observations = _observations(samples)
     pool = Pool([*_wanted(samples), *(sample.setting for sample in samples)], priors)
     parameters = pool.fit(observations)
     held_out = leave_out(samples, priors)
@@ -146,28 +146,30 @@ def leave_out(
     group: Callable[[Sample], Hashable] = lambda sample: sample.model,
     *,
     suspect: Callable[[Sample], bool] = lambda _: False,
+    widths: Widths = USUAL,
 ) -> tuple[HeldOut, ...]:
     """Return every sample with what a fit to all other groups predicts for it.
 
     A group is a whole network unless ``group`` says otherwise. What is ``suspect`` is predicted
-    but never fitted to.
+    but never fitted to. ``widths`` are those of the pulls.
     """
-    observations = [_observation(sample) for sample in samples]
-    pool = Pool([*_wanted(samples), *(sample.setting for sample in samples)], priors)
+    observations = _observations(samples)
+    pool = Pool([*_wanted(samples), *(sample.setting for sample in samples)], priors, widths)
     found = []
     for left in dict.fromkeys(group(sample) for sample in samples):
         pairs = list(zip(samples, observations, strict=True))
         parameters = pool.fit(
             [item for sample, item in pairs if group(sample) != left and not suspect(sample)]
         )
+        own = [(sample, item) for sample, item in pairs if group(sample) == left]
+        predicted_s = pool.predict([item for _, item in own], parameters)
         found += [
             HeldOut(
                 sample=sample,
-                predicted_s=pool.predict(item, parameters),
+                predicted_s=float(seconds),
                 classes=frozenset(item.table.classes.tolist()),
             )
-            for sample, item in pairs
-            if group(sample) == left
+            for (sample, item), seconds in zip(own, predicted_s, strict=True)
         ]
     return tuple(found)
 
@@ -215,13 +217,22 @@ def _seen(held_out: Sequence[HeldOut]) -> frozenset[KernelClass]:
     return frozenset(KERNEL_CLASSES[index] for index in found if index >= 0)
 
 
-def _observation(sample: Sample) -> Observation:
-    return Observation(
-        model=sample.model,
-        setting=sample.setting,
-        table=kernel_table(sample.graph, sample.scheme),
-        seconds=sample.seconds,
-    )
+def _observations(samples: Sequence[Sample]) -> list[Observation]:
+    """Return the samples as a fit sees them; one network has one table in each scheme."""
+    tables: dict[tuple[int, Scheme], KernelTable] = {}
+    for sample in samples:
+        key = (id(sample.graph), sample.scheme)
+        if key not in tables:
+            tables[key] = kernel_table(sample.graph, sample.scheme)
+    return [
+        Observation(
+            model=sample.model,
+            setting=sample.setting,
+            table=tables[id(sample.graph), sample.scheme],
+            seconds=sample.seconds,
+        )
+        for sample in samples
+    ]
 
 
 def _order(setting: Setting) -> tuple[bool, int, str, str]:

@@ -30,8 +30,8 @@ _BY_KIND: dict[KernelClass, frozenset[str]] = {
     "pool": frozenset(
         {
             "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
-            "adaptive_max_pool2d", "avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d", "mean",
-            "sum", "upsample_bilinear2d", "upsample_nearest2d",
+            "adaptive_max_pool2d", "amax", "argmax", "avg_pool1d", "avg_pool2d", "max",
+            "max_pool1d", "max_pool2d", "mean", "sum", "upsample_bilinear2d", "upsample_nearest2d",
         }
     ),
     "cat": frozenset({"cat", "stack"}),

@@ -1,4 +1,4 @@
-"""Coefficients as one vector of logarithms: what a fit moves, and latency with its gradient."""
+"""Coefficients as one vector of logarithms: what a fit moves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.cost.coefficients import OPTIONAL_CLASSES, Coefficients
-from edgesdk.cost.features import Floats, KernelTable
+from edgesdk.cost.features import Floats
 from edgesdk.cost.kernel_class import CLASS_INDEX, KERNEL_CLASSES
 from edgesdk.precision_cost import KernelClass, KernelCost, KernelVariant, PrecisionCost
 from edgesdk.quantity import Evidence, Quantity
@@ -35,34 +35,6 @@ def log_coefficients(cost: PrecisionCost) -> Floats:
     seconds = np.concatenate([*columns, [weight_s, found.inference_s]])
     logs: Floats = np.log(np.maximum(seconds, np.where(KIND == DISPATCH, _LEAST_OVERHEAD_S, 0.0)))
     return logs
-
-
-def latency_s(logs: Floats, table: KernelTable, priced: NDArray[np.bool_]) -> tuple[float, Floats]:
-    """Return a network's seconds and d log(seconds) / d logs, ``[LENGTH]``.
-
-    ``priced`` says which classes cost anything, ``[CLASSES]``.
-    """
-    seconds = np.exp(logs)
-    classes = table.classes
-    counted = priced[classes]
-    compute = np.where(counted, seconds[:CLASSES][classes] * table.macs, 0.0)
-    moved = np.where(
-        counted, seconds[CLASSES:][classes] * (table.read_bytes + table.written_bytes), 0.0
-    )
-    weights = seconds[WEIGHT_AT] * table.weight_bytes
-    dispatch = np.where(counted, seconds[2 * CLASSES :][classes] * table.dispatches, 0.0)
-    slowest = np.maximum(np.maximum(compute, moved), weights)
-    computes = compute == slowest
-    moves = ~computes & (moved == slowest)
-    streams = ~computes & ~moves
-    total = float(slowest.sum() + dispatch.sum() + seconds[INFERENCE_AT])
-    gradient = np.zeros(LENGTH)
-    for at, part in ((0, compute * computes), (1, moved * moves), (2, dispatch)):
-        sums = np.bincount(classes % CLASSES, part, CLASSES)
-        gradient[at * CLASSES : (at + 1) * CLASSES] = sums
-    gradient[WEIGHT_AT] = (weights * streams).sum()
-    gradient[INFERENCE_AT] = seconds[INFERENCE_AT]
-    return total, gradient / total
 
 
 def priced_classes(cost: PrecisionCost) -> NDArray[np.bool_]:

@@ -7,11 +7,13 @@ from cost_graphs import conv_chain, make_runtime, precision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgesdk.cost.batch import Batch
 from edgesdk.cost.coefficients import Coefficients, kernel_seconds
 from edgesdk.cost.features import kernel_table
 from edgesdk.cost.fit import LEAST_NETWORKS, Sample, fit_cost, fit_pool, interval_factor, leave_out
 from edgesdk.cost.latency import predict_latency
-from edgesdk.cost.log_coefficients import latency_s, log_coefficients, priced_classes
+from edgesdk.cost.log_coefficients import LENGTH, log_coefficients, priced_classes
+from edgesdk.cost.pool import Pool, Setting
 from edgesdk.cost.prior import prior_cost
 from edgesdk.errors import MeasurementError
 
@@ -115,14 +117,37 @@ def test_gradient_is_that_of_the_latency(channels: int, size: int, seed: int) ->
     table, priced = kernel_table(conv_chain(channels, size=size), "fp16"), priced_classes(prior)
     logs = log_coefficients(prior)
     step = 1e-6 * np.random.default_rng(seed).standard_normal(len(logs))
-    low, high = (latency_s(logs + sign * step, table, priced)[0] for sign in (-1, 1))
-    gradient = latency_s(logs, table, priced)[1]
-    assert math.log(high / low) == pytest.approx(2 * float(gradient @ step), abs=1e-9)
+    batch = Batch.of([table], [priced])
+    (low, _), (high, _) = (batch.seconds((logs + sign * step)[None]) for sign in (-1, 1))
+    _, [gradient] = batch.seconds(logs[None])
+    assert math.log(high[0] / low[0]) == pytest.approx(2 * float(gradient @ step), abs=1e-9)
 
 
 def test_vector_and_profile_predict_alike() -> None:
     cost = prior_cost("npu", "fp16")
     table = kernel_table(conv_chain(32, size=32), "fp16")
-    seconds = latency_s(log_coefficients(cost), table, priced_classes(cost))[0]
+    [seconds], _ = Batch.of([table], [priced_classes(cost)]).seconds(log_coefficients(cost)[None])
     found = Coefficients.of(cost)
     assert seconds == pytest.approx(kernel_seconds(table, found).total.sum() + found.inference_s)
+
+
+def test_a_batch_tells_networks_and_repeated_kernels_apart() -> None:
+    prior = prior_cost("npu", "fp16")
+    priced, logs = priced_classes(prior), log_coefficients(prior)
+    short = kernel_table(conv_chain(16, size=16), "fp16")
+    long = kernel_table(conv_chain(64, size=8), "fp16")
+    alone = [Batch.of([item], [priced]).seconds(logs[None])[0][0] for item in (short, long)]
+    together, _ = Batch.of([short, long, short], [priced] * 3).seconds(
+        np.stack([logs, logs, logs + math.log(2)])
+    )
+    assert together == pytest.approx([alone[0], alone[1], 2 * alone[0]])
+
+
+def test_an_engine_may_lower_one_class_otherwise() -> None:
+    wanted: Setting = ("fp32", "", "")
+    other: Setting = ("fp32", "", "other")
+    pool = Pool([wanted, other], {"fp32": precision()})
+    moves = [
+        pool.vector(other, step) - pool.vector(wanted, step) for step in np.eye(len(pool.spreads))
+    ]
+    assert sum(np.count_nonzero(move) == 1 for move in moves) == LENGTH
