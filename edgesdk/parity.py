@@ -16,8 +16,16 @@ from edgesdk.top_class import moved_samples
 
 # Least signal-to-noise ratio a correct file reaches; docs/concepts/parity.md justifies each. A
 # wrong graph, a transposed input or a constant output stays below 3 dB, so all three are told
-# apart from rounding with a wide margin; whether int8 is good enough is the metric's question.
-MINIMUM_SQNR_DB: Mapping[Scheme, float] = {"fp32": 60.0, "fp16": 30.0, "int8": 10.0}
+# apart from rounding, by int8 with a wide margin; whether that is good enough is the metric's
+# question.
+MINIMUM_SQNR_DB: Mapping[Scheme, float] = {
+    "fp32": 60.0, "fp16": 30.0, "int8": 10.0, "int8_dynamic": 10.0, "w8": 10.0,
+    "int4_dynamic": 3.0, "w4": 3.0,
+}  # fmt: skip
+
+# Where rounding alone may leave so little, the file is also held to the quantized network in
+# PyTorch: both round alike, and differ where a value lies on the edge between two steps.
+FOLLOWED_SQNR_DB = 15.0
 
 
 def compare(
@@ -76,6 +84,18 @@ def sqnr_db(reference: Tensors, actual: Tensors) -> float | None:
     if noise <= signal * 1e-20:
         return 200.0
     return 10 * math.log10(max(signal, 1e-30) / noise)
+
+
+def follows(quantized: Tensors, actual: Tensors) -> Check:
+    """Return whether outputs follow the quantized network's in PyTorch, closer than the float's."""
+    found = sqnr_db(quantized, actual)
+    ratio = "not finite" if found is None else f"{found:.1f} dB"
+    return Check(
+        name="follows the quantized network",
+        passed=found is not None and found >= FOLLOWED_SQNR_DB,
+        detail=f"signal to noise {ratio} against PyTorch's rounding, "
+        f"at least {FOLLOWED_SQNR_DB:.0f} dB is right",
+    )
 
 
 def _same_shapes(reference: Tensors, actual: Tensors) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,14 +31,16 @@ from edgesdk.task_source import load_task
 def compile_task(
     task: Task | str, *, device: str | DeviceProfile, out: str | Path, target: str | None = None,
     budget: Budget | None = None, plan: Plan | None = None, effort: Effort | None = None,
-    bench: Bench | None = None, accelerator: str = "auto", cache: Path | None = None,
+    bench: Bench | None = None, accelerator: str = "auto", schemes: Collection[str] = (),
+    cache: Path | None = None,
     progress: Progress | None = None,
 ) -> CompileResult:  # fmt: skip
     """Return the result of compiling a task for a device under a budget, written to ``out``.
 
     ``plan`` replays a plan instead of searching for one; ``effort`` bounds the training that a
     search may spend. With a ``bench`` every candidate is measured on it, and what it measures
-    corrects the predictions for the next ones. ``cache`` is where finished steps are kept
+    corrects the predictions for the next ones. ``schemes`` names the precisions that may be chosen,
+    all where it is empty. ``cache`` is where finished steps are kept
     (default: the user's cache folder). Raises ``BudgetInfeasible`` (its ``result`` holds the
     nearest plan and the limit that binds) when nothing fits; ``out`` is then not written.
     """
@@ -55,6 +58,7 @@ def compile_task(
             progress=progress or Silent(),
             needs_toolchain=True,
             bench=bench,
+            only=schemes,
         )
         if plan is not None:
             check_replay(request, plan)
@@ -77,6 +81,7 @@ def compile_task(
 def plan_task(
     task: Task | str, *, device: str | DeviceProfile, target: str | None = None,
     budget: Budget | None = None, effort: Effort | None = None, accelerator: str = "auto",
+    schemes: Collection[str] = (),
     cache: Path | None = None, progress: Progress | None = None,
 ) -> CompileResult:  # fmt: skip
     """Return the decision and its reasons by prediction alone; nothing is trained or emitted.
@@ -95,6 +100,7 @@ def plan_task(
             cache=Cache(root),
             progress=progress or Silent(),
             needs_toolchain=False,
+            only=schemes,
         )
         graph = learn_graph(request)
         baseline = predict_baseline(request, graph)

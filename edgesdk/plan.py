@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
@@ -78,11 +78,12 @@ class Finetune:
 
 @dataclass(frozen=True, kw_only=True)
 class Quantize:
-    """Emit in this precision (``int8``: static post-training, ``fp16``: cast)."""
+    """Emit in this precision (``edgesdk.scheme``), the named layers in another one."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     scheme: Scheme
+    layer_schemes: Mapping[str, Scheme] = field(default_factory=dict)
     kind: Literal["quantize"] = "quantize"
 
 
@@ -162,3 +163,12 @@ class Plan:
     gap: float
     seed: int
     schema_version: Literal[1] = 1
+
+    @property
+    def layer_schemes(self) -> Mapping[str, Scheme]:
+        """The layers that are emitted in another scheme than the network."""
+        found: dict[str, Scheme] = {}
+        for step in self.steps:
+            if isinstance(step, Quantize):
+                found |= step.layer_schemes
+        return found

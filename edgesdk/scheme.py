@@ -2,18 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
-Scheme = Literal["fp32", "fp16", "int8"]
-"""``fp32``: weights and activations in float32. ``fp16``: both in float16 (a target may store
-float16 and compute wider where the unit does). ``int8``: static post-training quantization,
-symmetric per-channel int8 weights, per-tensor int8 activations with calibrated ranges, int32
-biases; 4x smaller, and faster wherever the unit multiplies int8 faster than float."""
+Scheme = Literal["fp32", "fp16", "int8", "int8_dynamic", "int4_dynamic", "w8", "w4"]
+"""How a network, or one layer of it, is stored and computed.
 
-SCHEMES: tuple[Scheme, ...] = ("fp32", "fp16", "int8")
+- ``fp32``: weights and activations in float32.
+- ``fp16``: both in float16 (a target may store float16 and compute wider where the unit does).
+- ``int8``: static post-training quantization: symmetric int8 weights with one scale per output
+  channel, int8 activations with ranges from calibration data, int32 biases. 4x smaller, and faster
+  wherever the unit multiplies int8 faster than float.
+- ``int8_dynamic``: the same weights; each layer rounds what it reads to int8 with the range found
+  at run time, multiplies in int8 and gives float. Needs no calibration data, follows activations
+  that vary a lot (transformers), and is slower than ``int8`` by the search for the range.
+- ``int4_dynamic``: as ``int8_dynamic`` with symmetric int4 weights, one scale per 32 inputs of each
+  output channel ("8da4w" in torchao, "dynamic_wi4_afp32" with blocks of 32 in ai-edge-quantizer).
+  An eighth of the bytes, for layers that wait for their weights more than they multiply.
+- ``w8``: int8 weights per output channel, decoded to float where they are used; nothing else is
+  rounded ("weight-only"). A quarter of the bytes, at float's speed where arithmetic bounds it.
+- ``w4``: as ``w8`` with int4 weights, one scale per 32 inputs of each output channel."""
 
-WEIGHT_BYTES: Mapping[Scheme, float] = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0}
-ACTIVATION_BYTES: Mapping[Scheme, float] = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0}
+SCHEMES: tuple[Scheme, ...] = (
+    "fp32", "fp16", "int8", "int8_dynamic", "int4_dynamic", "w8", "w4",
+)  # fmt: skip
+
+WEIGHT_BYTES: Mapping[Scheme, float] = {
+    "fp32": 4.0, "fp16": 2.0, "int8": 1.0, "int8_dynamic": 1.0, "int4_dynamic": 0.5,
+    "w8": 1.0, "w4": 0.5,
+}  # fmt: skip
+"""Bytes of one weight; the scales beside them are what a container adds."""
+
+ACTIVATION_BYTES: Mapping[Scheme, float] = {
+    "fp32": 4.0, "fp16": 2.0, "int8": 1.0, "int8_dynamic": 4.0, "int4_dynamic": 4.0,
+    "w8": 2.0, "w4": 2.0,
+}  # fmt: skip
+"""Bytes of one value between two layers."""
 
 FLOAT_SCHEMES: tuple[Scheme, ...] = ("fp32", "fp16")
+"""What a baseline can be emitted in."""
+
+CALIBRATED_SCHEMES: tuple[Scheme, ...] = ("int8",)
+"""What needs calibration data."""
+
+DYNAMIC_SCHEMES: tuple[Scheme, ...] = ("int8_dynamic", "int4_dynamic")
+"""What rounds a layer's inputs to int8 with a range found at run time."""
+
+INT4_SCHEMES: tuple[Scheme, ...] = ("int4_dynamic", "w4")
+
+GROUP_SIZE = 32
+"""Inputs that share a scale where weights are int4: XNNPACK takes multiples of 32 alone."""
+
+_COARSENESS: tuple[Scheme, ...] = (
+    "fp32", "fp16", "w8", "int8_dynamic", "int8", "w4", "int4_dynamic",
+)  # fmt: skip
+
+
+def coarsest(schemes: Iterable[Scheme]) -> Scheme:
+    """Return the scheme that rounds most, which is what a network's noise is judged by."""
+    return max(schemes, key=_COARSENESS.index)

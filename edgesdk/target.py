@@ -7,10 +7,11 @@ Built-in targets and third-party ones come through the same door, the entry-poin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -20,7 +21,7 @@ from pydantic import ConfigDict
 from edgesdk.artifact import Check, OpCount, TensorSpec
 from edgesdk.compressed import CompressedModel
 from edgesdk.device import Runtime
-from edgesdk.errors import TargetUnavailable, UsageError, unknown_name
+from edgesdk.errors import TargetUnavailable, UnsupportedModel, UsageError, unknown_name
 from edgesdk.graph import OpGraph
 from edgesdk.host_runtime import HostRuntime
 from edgesdk.measurement import RuntimeIdentity
@@ -28,6 +29,8 @@ from edgesdk.scheme import SCHEMES, Scheme
 from edgesdk.task import Tensors
 
 ENTRY_POINTS = "edgesdk.targets"
+
+_UNMIXED = "this target gives all layers of a network one scheme"
 Arrays = list[NDArray[np.generic]]
 
 
@@ -74,18 +77,38 @@ class Toolchain:
 
 @dataclass(frozen=True, kw_only=True)
 class Capability:
-    """The schemes a target emits for a runtime, and for each other scheme the reason why not."""
+    """The schemes a target emits for a runtime, and for each other scheme the reason why not.
+
+    ``mixes`` names for each scheme of a network those that single layers of it can have instead
+    (``CompressedModel.layer_schemes``); ``unmixed`` says why others cannot stand beside it.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     schemes: tuple[Scheme, ...]
     refused: Mapping[Scheme, str]
+    mixes: Mapping[Scheme, tuple[Scheme, ...]] = field(default_factory=dict)
+    unmixed: str = _UNMIXED
+
+    def mix_refusal(self, scheme: Scheme, layer_scheme: Scheme) -> str | None:
+        """Return why a layer cannot have a scheme in a network of another, None where it can."""
+        if layer_scheme == scheme or layer_scheme in self.mixes.get(scheme, ()):
+            return None
+        return self.refused.get(layer_scheme, self.unmixed)
 
     @classmethod
-    def of(cls, refusal: Callable[[Scheme], str | None]) -> Capability:
-        """Return the capability of a target that gives a reason for each scheme it refuses."""
+    def of(
+        cls, refusal: Callable[[Scheme], str | None], *,
+        mixes: Mapping[Scheme, tuple[Scheme, ...]] = MappingProxyType({}), unmixed: str = _UNMIXED,
+    ) -> Capability:  # fmt: skip
+        """Return the capability of a target that gives a reason for each scheme it refuses.
+
+        Of ``mixes`` only what is offered stays.
+        """
         refused = {scheme: why for scheme in SCHEMES if (why := refusal(scheme)) is not None}
-        return cls(schemes=tuple(s for s in SCHEMES if s not in refused), refused=refused)
+        offered = tuple(s for s in SCHEMES if s not in refused)
+        kept = {s: tuple(o for o in mixes.get(s, ()) if o in offered) for s in offered}
+        return cls(schemes=offered, refused=refused, mixes=kept, unmixed=unmixed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +235,23 @@ def find_target(name: str) -> Target:
     if not isinstance(target, Target):
         raise UsageError(f"{entries[0].value} is registered as a target but is not a Target")
     return target
+
+
+def refuse_schemes(capability: Capability, model: CompressedModel) -> None:
+    """Raise ``UnsupportedModel`` for a scheme, or a layer's scheme, that is not offered."""
+    reason = capability.refused.get(model.scheme)
+    if reason is not None:
+        raise UnsupportedModel(
+            f"{model.scheme} is not possible here: {reason}",
+            expected=f"one of {', '.join(capability.schemes)}" if capability.schemes else None,
+        )
+    for layer, scheme in model.layer_schemes.items():
+        reason = capability.mix_refusal(model.scheme, scheme)
+        if reason is not None:
+            raise UnsupportedModel(
+                f"layer {layer!r} cannot be {scheme} in a network of {model.scheme}: {reason}",
+                expected=f"one of {', '.join(capability.mixes.get(model.scheme, ())) or 'none'}",
+            )
 
 
 def installed_version(distribution: str) -> str | None:

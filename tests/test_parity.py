@@ -9,7 +9,7 @@ from torch import Tensor
 from edgesdk.artifact import Check, Parity
 from edgesdk.errors import ParityError
 from edgesdk.host_runtime import HostRuntime
-from edgesdk.parity import MINIMUM_SQNR_DB, compare, gate, sqnr_db
+from edgesdk.parity import MINIMUM_SQNR_DB, compare, follows, gate, sqnr_db
 from edgesdk.scheme import SCHEMES, Scheme
 from edgesdk.task import OutputSpec
 
@@ -252,3 +252,12 @@ def test_integer_outputs_are_compared_too() -> None:
     gate(compared(reference, reference.to(torch.int32)), "fp32")
     with pytest.raises(ParityError):
         gate(compared(reference, reference + 5), "fp32")
+
+
+def test_int4_is_held_to_the_quantized_network() -> None:
+    torch.manual_seed(0)
+    quantized = torch.randn(16, 10)
+    near = quantized + 0.1 * torch.randn(16, 10)
+    assert follows((quantized,), (near,)).passed
+    assert not follows((quantized,), (torch.randn(16, 10),)).passed
+    assert not follows((quantized,), (near * float("nan"),)).passed

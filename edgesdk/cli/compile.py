@@ -24,6 +24,7 @@ from edgesdk.cli.options import (
     LatencyOption,
     MemoryOption,
     PythonOption,
+    SchemeOption,
     SizeOption,
     SshConfigOption,
     TargetOption,
@@ -41,7 +42,7 @@ def compile_command(
     out: Annotated[Path, typer.Option("-o", "--out", help="The artifact folder to write.")],
     target: TargetOption = None, latency: LatencyOption = None, memory: MemoryOption = None,
     size: SizeOption = None, download: DownloadOption = None, energy: EnergyOption = None,
-    max_drop: DropOption = None,
+    max_drop: DropOption = None, scheme: SchemeOption = None,
     plan: Annotated[
         Path | None, typer.Option("--plan", help="Replay this plan instead of searching for one.")
     ] = None,
@@ -84,6 +85,7 @@ def compile_command(
         plan=read_json(Plan, plan, error=UsageError) if plan else None,
         accelerator=accelerator,
         bench=bench,
+        schemes=scheme or (),
         out=out,
         progress=progress.get(),
     )
@@ -107,7 +109,7 @@ def plan_command(
     *, task: TaskArgument, device: DeviceOption, target: TargetOption = None,
     latency: LatencyOption = None, memory: MemoryOption = None, size: SizeOption = None,
     download: DownloadOption = None, energy: EnergyOption = None, max_drop: DropOption = None,
-    effort: EffortOption = "standard", time: TimeOption = None,
+    effort: EffortOption = "standard", time: TimeOption = None, scheme: SchemeOption = None,
     accelerator: AcceleratorOption = "auto",
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Write the plan there, for compile --plan.")
@@ -137,6 +139,7 @@ def plan_command(
         budget=budget,
         effort=Effort.parse(effort, time),
         accelerator=accelerator,
+        schemes=scheme or (),
         progress=progress.get(),
     )
     if destination is not None:

@@ -56,6 +56,14 @@ TimeOption = Annotated[
     str | None,
     typer.Option("--time", help="Most time for training altogether, as 30min or 2h."),
 ]
+SchemeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scheme",
+        help="Choose among these precisions only: fp32, fp16, int8, int8_dynamic, int4_dynamic, w8 "
+        "or w4; given once for each. Default: all that target and device offer.",
+    ),
+]
 AcceleratorOption = Annotated[
     str, typer.Option("--accelerator", help="Where training runs: auto, cpu, cuda or mps.")
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from edgesdk.compress.dynamic import round_dynamic_layers
 from edgesdk.compressed import CompressedModel
 from edgesdk.errors import TaskError, UnsupportedModel
 from edgesdk.task import Tensors
@@ -27,8 +28,25 @@ _CLAMPS = (_aten.hardtanh.default, _aten.hardtanh_.default)
 _RELU6 = (_aten.relu6.default, _aten.relu6_.default)
 
 
+def quantize_graph(model: CompressedModel) -> GraphModule:
+    """Return the model's graph with every layer in its scheme, at the example inputs' batch.
+
+    Static int8 where the network is (``quantize_static_int8``), ranges found at run time where a
+    layer's scheme says so (``edgesdk.compress.dynamic``), float for the rest, batch norms folded.
+    It runs as it is, and lowers to XNNPACK. Errors are those of ``quantize_static_int8``.
+    """
+    if model.scheme == "int8":
+        graph = quantize_static_int8(model)
+    else:
+        graph = _converted(export_graph(model), _float_quantizer(), ())
+    round_dynamic_layers(graph, model)
+    return graph
+
+
 def quantize_static_int8(model: CompressedModel) -> GraphModule:
     """Return the model's graph with int8 weights and activations, at the example inputs' batch.
+
+    Layers that ``model.layer_schemes`` takes out of int8 stay in float here.
 
     Weights are int8, symmetric, one scale per output channel, stored as int8 constants;
     activations are int8, one scale and zero point per tensor, from a histogram over all of
@@ -45,15 +63,21 @@ def quantize_static_int8(model: CompressedModel) -> GraphModule:
     layer cannot be quantized, and ``TaskError`` for calibration data that is missing or of the
     wrong shape or type.
     """
+    graph = export_graph(model)
+    quantized = _converted(graph, _quantizer(model), calibration_batches(model))
+    _require_int8_weights(quantized, model)
+    return quantized
+
+
+def _converted(graph: GraphModule, quantizer: Any, batches: Iterable[Tensors]) -> GraphModule:
+    """Return the graph as a quantizer has it after these batches, batch norms folded."""
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-    graph = export_graph(model)
     with torch.no_grad():
-        observed = prepare_pt2e(graph, _quantizer())
-        for batch in calibration_batches(model):
+        observed = prepare_pt2e(graph, quantizer)
+        for batch in batches:
             observed(*batch)
         quantized: GraphModule = convert_pt2e(observed)
-    _require_int8_weights(quantized)
     return quantized
 
 
@@ -103,8 +127,8 @@ def _checked(batch: Tensors, examples: Tensors) -> Tensors:
     return tuple(batch)
 
 
-def _quantizer() -> Any:
-    """Return the XNNPACK quantizer, taught about ReLU6."""
+def _quantizer(model: CompressedModel) -> Any:
+    """Return the XNNPACK quantizer, taught about ReLU6 and about layers that are not int8."""
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,
         get_symmetric_quantization_config,
@@ -117,10 +141,30 @@ def _quantizer() -> Any:
         SUPPORTED_PATTERNS = [p for p in XNNPACKQuantizer.SUPPORTED_PATTERNS if not p.is_qat]  # noqa: RUF012
 
         def annotate(self, model: GraphModule) -> GraphModule:
-            _annotate_clamped(model, config)
+            _annotate_clamped(model, config, is_static)
             return super().annotate(model)  # type: ignore[no-any-return]
 
-    return StaticInt8Quantizer().set_global(config)
+    def is_static(node: Node) -> bool:
+        return model.scheme_of(layer_path(node)) == "int8"
+
+    return StaticInt8Quantizer().set_global(config).set_filter_function(is_static)
+
+
+def _float_quantizer() -> Any:
+    """Return a quantizer that marks nothing: preparing and converting then only fold batch norms.
+
+    The XNNPACK quantizer would turn every scalar into a float tensor, indices among them.
+    """
+    from torchao.quantization.pt2e.quantizer import Quantizer
+
+    class FloatQuantizer(Quantizer):  # type: ignore[misc]
+        def annotate(self, model: GraphModule) -> GraphModule:
+            return model
+
+        def validate(self, model: GraphModule) -> None:
+            return None
+
+    return FloatQuantizer()
 
 
 def _fold_constants(model: GraphModule) -> None:
@@ -255,7 +299,7 @@ def _depthwise(model: GraphModule, norm: Node, weight: Tensor, bias: Tensor) -> 
     return result
 
 
-def _annotate_clamped(model: GraphModule, config: Any) -> None:
+def _annotate_clamped(model: GraphModule, config: Any, is_static: Callable[[Node], bool]) -> None:
     """Mark every convolution or linear layer that only a ReLU6 reads as one quantized unit."""
     from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
 
@@ -263,7 +307,7 @@ def _annotate_clamped(model: GraphModule, config: Any) -> None:
         if clamp.target not in _CLAMPS:
             continue
         layer = clamp.args[0]
-        if _name(layer) not in _CLAMPED_LAYERS or len(layer.users) > 1:
+        if _name(layer) not in _CLAMPED_LAYERS or len(layer.users) > 1 or not is_static(layer):
             continue
         layer.meta["quantization_annotation"] = QuantizationAnnotation(
             input_qspec_map={
@@ -286,14 +330,21 @@ _REWRITES = (
 )
 
 
-def _require_int8_weights(model: GraphModule) -> None:
+def layer_path(node: Node) -> str:
+    """Return the path of the innermost module that a node came from, empty for the model."""
+    stack = node.meta.get("nn_module_stack", {})
+    return next((str(path) for path, _ in reversed(stack.values())), "")
+
+
+def _require_int8_weights(graph: GraphModule, model: CompressedModel) -> None:
     """Raise ``UnsupportedModel`` for a layer whose weights are still float after conversion."""
-    for node in model.graph.nodes:
-        name = _name(node)
+    for node in graph.graph.nodes:
+        name, layer = _name(node), layer_path(node)
+        if layer in model.layer_schemes and name not in _RECURRENT:
+            continue
         if name in _RECURRENT or (name in _LAYERS and "dequantize" not in str(node.args[1])):
-            layer = [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
             raise UnsupportedModel(
-                f"layer {layer[-1] if layer else '(the model)'} cannot be quantized to int8: "
+                f"layer {layer or '(the model)'} cannot be quantized to int8: "
                 f"XNNPACK's quantizer leaves this {name} in float",
                 expected="convolutions (transposed ones without groups) and linear layers",
                 next_step="compile it in a float precision",

@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from edgesdk.cost.executorch_memory import is_delegated
 from edgesdk.cost.file_form import FileForm
 from edgesdk.cost.fusion import VIEWS, Kernel, fuse
 from edgesdk.cost.tflite_form import tflite_form
 from edgesdk.graph import OpGraph
-from edgesdk.scheme import WEIGHT_BYTES, Scheme
+from edgesdk.scheme import (
+    DYNAMIC_SCHEMES,
+    FLOAT_SCHEMES,
+    GROUP_SIZE,
+    INT4_SCHEMES,
+    WEIGHT_BYTES,
+    Scheme,
+)
 
 Counts = Mapping[str, float]
+Formats = Mapping[str, Scheme]
 
 _ATTENTION = "scaled_dot_product_attention"
 # Nodes of an operator, where they are not one.
@@ -48,23 +57,30 @@ _SMALLEST_BLOB = 10  # elements: Core ML writes shorter constants into the progr
 
 
 def container_counts(
-    graph: OpGraph, target_name: str, scheme: Scheme, *, integer_io: bool
-) -> tuple[float, Counts] | None:
-    """Return what a target's file holds, None for a target from elsewhere."""
+    graph: OpGraph, target_name: str, scheme: Scheme, *, integer_io: bool,
+    formats: Formats = MappingProxyType({}),
+) -> tuple[float, Counts] | None:  # fmt: skip
+    """Return what a target's file holds, None for a target from elsewhere.
+
+    ``formats`` names the operators that have another scheme than the network.
+    """
     if target_name == "tflite":
-        return tflite_counts(graph, scheme, integer_io=integer_io)
+        return tflite_counts(graph, scheme, integer_io=integer_io, formats=formats)
     if target_name == "executorch":
-        return executorch_counts(graph, scheme)
-    return coreml_counts(graph, scheme) if target_name == "coreml" else None
+        return executorch_counts(graph, scheme, formats)
+    return coreml_counts(graph, scheme, formats) if target_name == "coreml" else None
 
 
-def tflite_counts(graph: OpGraph, scheme: Scheme, *, integer_io: bool) -> tuple[float, Counts]:
+def tflite_counts(
+    graph: OpGraph, scheme: Scheme, *, integer_io: bool,
+    formats: Formats = MappingProxyType({}),
+) -> tuple[float, Counts]:  # fmt: skip
     """Return the bytes that are known of a ``.tflite`` file, and what else it holds.
 
     Known are constants, scales and zero points (4 and 8 bytes), shapes, names (layer and a number)
     and the operators' lists of tensors.
     """
-    form = tflite_form(graph, scheme, integer_io=integer_io)
+    form = tflite_form(graph, scheme, integer_io=integer_io, formats=formats)
     known = sum(_tensor_bytes(form, index) for index in range(len(form.tensors)))
     known += sum(4 * (len(op.inputs) + len(op.outputs)) for op in form.ops)
     return known, {
@@ -75,7 +91,9 @@ def tflite_counts(graph: OpGraph, scheme: Scheme, *, integer_io: bool) -> tuple[
     }
 
 
-def executorch_counts(graph: OpGraph, scheme: Scheme) -> tuple[float, Counts]:
+def executorch_counts(
+    graph: OpGraph, scheme: Scheme, formats: Formats = MappingProxyType({})
+) -> tuple[float, Counts]:
     """Return the bytes that are known of a ``.pte``, and what else it holds."""
     kernels = fuse(graph)
     delegated = [is_delegated(kernel) for kernel in kernels]
@@ -86,7 +104,7 @@ def executorch_counts(graph: OpGraph, scheme: Scheme) -> tuple[float, Counts]:
     attention = sum(kernel.op.kind == _ATTENTION for kernel in outside)
     known = 0.0
     for kernel in _distinct(kernels):
-        for size in _stored(kernel, scheme):
+        for size in _stored(kernel, formats.get(kernel.op.name, scheme)):
             known += _up(size, _XNNPACK_ALIGNMENT)
     nodes = sum(_XNNPACK_NODES.get(k.op.kind, 1) for k in inside if not k.channels)
     nodes += attention * _XNNPACK_NODES[_ATTENTION] + _views(graph)
@@ -100,17 +118,22 @@ def executorch_counts(graph: OpGraph, scheme: Scheme) -> tuple[float, Counts]:
     }
     if scheme == "int8":
         floats = sum(kernel.op.kind in _FLOAT_IN_INT8 for kernel in inside)
-        counts["conversion"] = 2 + 2 * floats + 2 * len(outside)
+        left = sum(formats.get(kernel.op.name, scheme) != scheme for kernel in kernels)
+        counts["conversion"] = 2 + 2 * floats + 2 * len(outside) + 2 * left
         counts["channel"] = sum(kernel.channels for kernel in kernels)
+    dynamic = [k for k in kernels if formats.get(k.op.name, scheme) in DYNAMIC_SCHEMES]
+    counts["dynamic layer"] = sum(kernel.channels > 0 for kernel in dynamic)
     return known, counts
 
 
-def coreml_counts(graph: OpGraph, scheme: Scheme) -> tuple[float, Counts]:
+def coreml_counts(
+    graph: OpGraph, scheme: Scheme, formats: Formats = MappingProxyType({})
+) -> tuple[float, Counts]:
     """Return the bytes that are known of an ``.mlpackage``, and what else it holds."""
     kernels = fuse(graph)
     known = 0.0
     for kernel in _distinct(kernels):
-        for size in _stored(kernel, scheme, bias_bytes=2.0):
+        for size in _stored(kernel, formats.get(kernel.op.name, scheme), bias_bytes=2.0):
             if size >= 2 * _SMALLEST_BLOB:
                 known += _COREML_HEADER + _up(size, _COREML_ALIGNMENT)
     folded = {name for kernel in kernels for name in kernel.folded}
@@ -126,6 +149,8 @@ def coreml_counts(graph: OpGraph, scheme: Scheme) -> tuple[float, Counts]:
         sums = sum(kernel.op.kind == "add" for kernel in kernels)  # they read a tensor read twice
         counts["conversion"] = 2 * (len(kernels) + 1) + sums
         counts["channel"] = sum(kernel.channels for kernel in kernels)
+    narrow = [k for k in kernels if formats.get(k.op.name, scheme) in ("w8", "w4")]
+    counts["narrow layer"] = sum(kernel.channels > 0 for kernel in narrow)
     return known, counts
 
 
@@ -141,7 +166,9 @@ def _stored(kernel: Kernel, scheme: Scheme, *, bias_bytes: float = 4.0) -> list[
         wide = 4.0 if bias_bytes == 4.0 else bias_bytes
         return [size for size in (kernel.weights * wide, kernel.biases * wide) if size]
     sizes = [kernel.weights * WEIGHT_BYTES[scheme], kernel.biases * bias_bytes]
-    return [*sizes, kernel.biases * bias_bytes] if scheme == "int8" else sizes
+    if scheme in INT4_SCHEMES:  # a group's scale has two bytes everywhere
+        return [*sizes, kernel.weights / GROUP_SIZE * 2]
+    return [*sizes, kernel.biases * bias_bytes] if scheme not in FLOAT_SCHEMES else sizes
 
 
 def _distinct(kernels: Sequence[Kernel]) -> list[Kernel]:

@@ -6,13 +6,14 @@ out of an operator that XNNPACK does not take. Everything else lives in XNNPACK'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from edgesdk.cost.arena import Buffer, aligned, arena_bytes
 from edgesdk.cost.fusion import WEIGHTED, Kernel, activation_bytes
 from edgesdk.cost.padding import window
 from edgesdk.graph import OpGraph
-from edgesdk.scheme import Scheme
+from edgesdk.scheme import DYNAMIC_SCHEMES, Scheme
 
 _PLAN_BYTES = 64
 """In every file of benchmarks/footprint.py beyond its tensors: XNNPACK may read past their ends."""
@@ -58,10 +59,15 @@ def planned_bytes(kernels: Sequence[Kernel], graph: OpGraph) -> float:
     return arena_bytes([*buffers, *copies]) + _PLAN_BYTES
 
 
-def workspace_bytes(kernels: Sequence[Kernel], graph: OpGraph, scheme: Scheme) -> float:
+def workspace_bytes(
+    kernels: Sequence[Kernel], graph: OpGraph, scheme: Scheme,
+    formats: Mapping[str, Scheme] = MappingProxyType({}),
+) -> float:  # fmt: skip
     """Return the bytes of XNNPACK's workspace: tensors that both begin and end inside it.
 
-    An int8 model converts its float inputs and outputs inside, so that both forms exist.
+    An int8 model converts its float inputs and outputs inside, so that both forms exist. So does
+    a layer in another format (``formats``, by operator) than the network's: with ranges found at
+    run time its inputs exist in int8 too, and in a network of static int8 its own in float.
     """
     is_int8 = scheme == "int8"
     ends = {n for n, tensor in graph.tensors.items() if tensor.role in ("input", "output")}
@@ -73,8 +79,15 @@ def workspace_bytes(kernels: Sequence[Kernel], graph: OpGraph, scheme: Scheme) -
         for name in kernel.outputs:
             if delegated and (is_int8 or name not in ends):
                 first[name] = last[name] = step
+    copies = [
+        _copy(graph, name, step, width)
+        for step, kernel in enumerate(kernels)
+        for names, width in _converted(kernel, scheme, formats.get(kernel.op.name, scheme))
+        for name in names
+    ]
     return arena_bytes(
-        [
+        copies
+        + [
             Buffer(
                 size_bytes=aligned(activation_bytes(graph, (name,), scheme)),
                 first=start,
@@ -94,6 +107,23 @@ def is_delegated(kernel: Kernel) -> bool:
         padded = any(window(op)[3]) and op.attributes.get("count_include_pad", True)
         return not padded
     return op.kind in DELEGATED_KINDS
+
+
+def _converted(kernel: Kernel, scheme: Scheme, own: Scheme) -> list[tuple[tuple[str, ...], Scheme]]:
+    """Return which of a kernel's tensors exist a second time while it runs, and how wide."""
+    if not kernel.channels:
+        return []
+    found: list[tuple[tuple[str, ...], Scheme]] = []
+    if own in DYNAMIC_SCHEMES:
+        found.append((kernel.inputs, "int8"))
+    if scheme == "int8" and own != scheme:
+        found.append(((*kernel.inputs, *kernel.outputs), "fp32"))
+    return found
+
+
+def _copy(graph: OpGraph, name: str, step: int, scheme: Scheme) -> Buffer:
+    size = aligned(activation_bytes(graph, (name,), scheme))
+    return Buffer(size_bytes=size, first=step, last=step)
 
 
 def _buffer(graph: OpGraph, name: str, first: int, last: int) -> Buffer:

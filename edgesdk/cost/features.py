@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,8 @@ class KernelTable:
     kernel reads of activations, writes, and streams of weights; ``dispatches`` counts how often
     the runtime starts it. ``patches`` counts output pixels times kernel taps times blocks of 64
     input channels, ``outputs`` the elements written; ``variants`` says which kernels are special in
-    their class. ``unpriced`` names the operators of no class.
+    their class. ``unpriced`` names the operators of no class. ``schemes`` says whose coefficients
+    price each kernel: the graph's scheme, or a layer's own.
     """
 
     ops: tuple[str, ...]
@@ -62,6 +64,7 @@ class KernelTable:
     patches: Floats
     outputs: Floats
     variants: tuple[KernelVariant | None, ...]
+    schemes: tuple[Scheme, ...]
 
     @property
     def unpriced(self) -> tuple[str, ...]:
@@ -83,11 +86,18 @@ class _Row:
     patches: float = 0.0
     outputs: float = 0.0
     variant: KernelVariant | None = None
+    scheme: Scheme | None = None
 
 
-def kernel_table(graph: OpGraph, scheme: Scheme) -> KernelTable:
-    """Return the graph's kernels as arrays, in a scheme."""
-    rows = [_kernel_row(kernel, graph, scheme) for kernel in fuse(graph)]
+def kernel_table(
+    graph: OpGraph, scheme: Scheme, formats: Mapping[str, Scheme] = MappingProxyType({})
+) -> KernelTable:
+    """Return the graph's kernels as arrays, in a scheme; ``formats`` names the operators that have
+    another one (``edgesdk.layer_format``)."""
+    kernels = fuse(graph)
+    rows = [_kernel_row(kernel, graph, formats.get(kernel.op.name, scheme)) for kernel in kernels]
+    if scheme == "int8":
+        rows += _conversion_rows(kernels, graph, formats)
     rows += [_reshape_row(op, graph, scheme) for op in graph.ops if _moves(op, graph)]
     rows += _boundary_rows(graph)
     return KernelTable(
@@ -103,6 +113,7 @@ def kernel_table(graph: OpGraph, scheme: Scheme) -> KernelTable:
         patches=np.array([row.patches for row in rows], dtype=np.float64),
         outputs=np.array([row.outputs for row in rows], dtype=np.float64),
         variants=tuple(row.variant for row in rows),
+        schemes=tuple(row.scheme or scheme for row in rows),
     )
 
 
@@ -143,6 +154,36 @@ def _kernel_row(kernel: Kernel, graph: OpGraph, scheme: Scheme) -> _Row:
         patches=_patches(kernel, graph),
         outputs=graph.elements(kernel.outputs),
         variant=kernel_variant(kernel, graph),
+        scheme=scheme,
+    )
+
+
+def _conversion_rows(
+    kernels: Sequence[Kernel], graph: OpGraph, formats: Mapping[str, Scheme]
+) -> list[_Row]:
+    """Return the conversions around each layer that leaves a network of static int8.
+
+    Its inputs are read in int8 and written in float, its outputs the other way round.
+    """
+    rows = []
+    for kernel in kernels:
+        own = formats.get(kernel.op.name, "int8")
+        if own != "int8":
+            rows.append(_conversion_row(kernel, "dequantize", graph, kernel.inputs, ("int8", own)))
+            rows.append(_conversion_row(kernel, "quantize", graph, kernel.outputs, (own, "int8")))
+    return rows
+
+
+def _conversion_row(
+    kernel: Kernel, kind: str, graph: OpGraph, names: tuple[str, ...], way: tuple[Scheme, Scheme]
+) -> _Row:
+    return _Row(
+        op=f"{kernel.op.name}:{kind}",
+        kind=kind,
+        layer=kernel.op.layer,
+        class_index=CLASS_INDEX["elementwise"],
+        read=activation_bytes(graph, names, way[0]),
+        written=activation_bytes(graph, names, way[1]),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgesdk.graph import Op, OpGraph
@@ -28,7 +29,10 @@ VIEWS = frozenset(
 CLAMPS = frozenset({"clamp", "hardtanh", "relu", "relu6"})
 _TAKES_CLAMP = WEIGHTED | {"add", "avg_pool2d", "div", "max_pool2d", "mul", "sub"}
 INTEGER_BYTES = {"bool": 1, "uint8": 1, "int8": 1, "int16": 2, "int32": 4, "int64": 8}
-BIAS_BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 4.0}
+BIAS_BYTES: Mapping[Scheme, float] = {
+    "fp32": 4.0, "fp16": 2.0, "int8": 4.0, "int8_dynamic": 4.0, "int4_dynamic": 4.0,
+    "w8": 2.0, "w4": 2.0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

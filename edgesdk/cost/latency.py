@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgesdk.cost.coefficients import Coefficients, kernel_seconds
-from edgesdk.cost.features import Floats, kernel_table
+from edgesdk.cost.features import Floats, KernelTable, kernel_table
 from edgesdk.device import Runtime
 from edgesdk.errors import UsageError
 from edgesdk.figure import Figure, predicted
 from edgesdk.graph import OpGraph
+from edgesdk.layer_format import LayerSchemes, op_schemes
 from edgesdk.precision_cost import PrecisionCost
 from edgesdk.scheme import Scheme
 
@@ -49,48 +52,88 @@ class LatencyPrediction:
     unpriced: tuple[str, ...]
 
 
-def predict_latency(graph: OpGraph, runtime: Runtime, scheme: Scheme) -> LatencyPrediction:
+def predict_latency(
+    graph: OpGraph, runtime: Runtime, scheme: Scheme,
+    layer_schemes: LayerSchemes = MappingProxyType({}),
+) -> LatencyPrediction:  # fmt: skip
     """Return the predicted latency of one inference in milliseconds, at the graph's batch.
 
     A kernel takes ``max(MACs / mac_per_s, bytes / bytes_per_s) + op_overhead_s``, the roofline of
     Williams et al. 2009 (doi:10.1145/1498765.1498785) with a dispatch cost, each class of kernels
     with its own coefficients where the profile has them. Bytes are inputs, outputs and weights,
     each moved once. The coefficients and the factor that bounds nine predictions in ten come from
-    the profile, which says how they were obtained.
+    the profile, which says how they were obtained. A layer in another format than the network's
+    (``layer_schemes``, or one that its target cannot have) costs what its format's entry says.
 
     Raises ``UsageError`` for a scheme the runtime does not compute.
     """
     cost = cost_of(runtime, scheme)
-    table = kernel_table(graph, scheme)
     found = Coefficients.of(cost)
-    seconds = kernel_seconds(table, found)
-    parts = zip(
-        *(table.ops, table.kinds, table.layers, 1e3 * seconds.total),
-        *(seconds.compute > seconds.memory, found.priced[table.classes]),
-        strict=True,
-    )
+    formats = op_schemes(graph, runtime.target, scheme, layer_schemes)
+    table = kernel_table(graph, scheme, formats)
+    priced = found.priced[table.classes]
+    total, computes = mixed_seconds(table, runtime)
+    parts = zip(*(table.ops, table.kinds, table.layers, 1e3 * total, computes, priced), strict=True)
     per_op = tuple(
         OpLatency(
             op=op,
             kind=kind,
             layer=layer,
             latency_ms=float(latency_ms),
-            bound="compute" if computes else "memory",
+            bound="compute" if is_compute else "memory",
         )
-        for op, kind, layer, latency_ms, computes, priced in parts
-        if priced
+        for op, kind, layer, latency_ms, is_compute, is_priced in parts
+        if is_priced
     )
     overhead_ms = 1e3 * found.inference_s
     return LatencyPrediction(
         total=predicted(
             sum(kernel.latency_ms for kernel in per_op) + overhead_ms,
-            error_factor=cost.error_factor.value,
+            error_factor=max(
+                cost_of(runtime, used).error_factor.value for used in {scheme, *table.schemes}
+            ),
             source=f"roofline, {cost.mac_per_s.kind} coefficients",
         ),
         per_op=per_op,
         overhead_ms=overhead_ms,
         unpriced=table.unpriced,
     )
+
+
+def mixed_seconds(
+    table: KernelTable, runtime: Runtime, *,
+    inputs: Floats | float = 1.0, outputs: Floats | float = 1.0,
+) -> tuple[Floats, NDArray[np.bool_]]:  # fmt: skip
+    """Return what each kernel takes in its own scheme, and whether arithmetic bounds it.
+
+    Both are ``[K]``, or ``[N, K]`` for N variants of the graph, as in ``kernel_seconds``.
+    """
+    schemes = np.array(table.schemes)
+    found = {
+        scheme: kernel_seconds(
+            table, Coefficients.of(cost_of(runtime, scheme)), inputs=inputs, outputs=outputs
+        )
+        for scheme in dict.fromkeys(table.schemes)
+    }
+    owns = [schemes == scheme for scheme in found]
+    total = np.select(owns, [seconds.total for seconds in found.values()])
+    bound = [np.greater(seconds.compute, seconds.memory) for seconds in found.values()]
+    return total, np.select(owns, bound)
+
+
+def layer_latency_table(
+    graph: OpGraph, runtime: Runtime, schemes: Sequence[Scheme]
+) -> tuple[tuple[str, ...], Floats]:
+    """Return the operators that have a price, and their milliseconds in each scheme ``[S, K]``.
+
+    What an inference costs before its first kernel, and conversions between schemes, come on top.
+    A layer that cannot have a scheme costs there what it gets instead.
+    """
+    tables = [
+        kernel_table(graph, scheme, op_schemes(graph, runtime.target, scheme, {}))
+        for scheme in schemes
+    ]
+    return tables[0].ops, np.stack([1e3 * mixed_seconds(table, runtime)[0] for table in tables])
 
 
 def latency_table(
@@ -113,8 +156,9 @@ def latency_table(
     prices = {}
     for scheme in schemes:
         found = Coefficients.of(cost_of(runtime, scheme))
-        seconds = kernel_seconds(kernel_table(graph, scheme), found, inputs=inputs, outputs=outputs)
-        prices[scheme] = 1e3 * (np.atleast_2d(seconds.total).sum(axis=1) + found.inference_s)
+        table = kernel_table(graph, scheme, op_schemes(graph, runtime.target, scheme, {}))
+        total, _ = mixed_seconds(table, runtime, inputs=inputs, outputs=outputs)
+        prices[scheme] = 1e3 * (np.atleast_2d(total).sum(axis=1) + found.inference_s)
     return prices
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import MappingProxyType
 
 from edgesdk.cost.arena import Buffer, aligned, arena_bytes
 from edgesdk.cost.executorch_memory import planned_bytes, workspace_bytes
@@ -16,6 +17,7 @@ from edgesdk.cost.tflite_form import tflite_form
 from edgesdk.device import Runtime
 from edgesdk.figure import Figure, predicted
 from edgesdk.graph import Op, OpGraph
+from edgesdk.layer_format import LayerSchemes, op_schemes
 from edgesdk.scheme import Scheme
 
 MICRO_RUNTIME = "tflite-micro"
@@ -40,7 +42,10 @@ checked."""
 _POINTER_BYTES = 8  # XNNPACK runs on 64-bit processors in every profile
 
 
-def predict_memory(graph: OpGraph, runtime: Runtime, scheme: Scheme) -> Figure:
+def predict_memory(
+    graph: OpGraph, runtime: Runtime, scheme: Scheme,
+    layer_schemes: LayerSchemes = MappingProxyType({}),
+) -> Figure:  # fmt: skip
     """Return the predicted peak RAM of one inference in bytes, at the graph's batch.
 
     TensorFlow Lite Micro: the arena, as ``micro_arena_bytes`` has it. ExecuTorch: the buffers
@@ -53,16 +58,17 @@ def predict_memory(graph: OpGraph, runtime: Runtime, scheme: Scheme) -> Figure:
     """
     cost_of(runtime, scheme)
     kernels = fuse(graph)
+    formats = op_schemes(graph, runtime.target, scheme, layer_schemes)
     if runtime.target == "tflite":
-        form = tflite_form(graph, scheme, integer_io=runtime.integer_io)
+        form = tflite_form(graph, scheme, integer_io=runtime.integer_io, formats=formats)
         micro = runtime.runtime == MICRO_RUNTIME
         total = micro_arena_bytes(form) if micro else arena_bytes(form_buffers(form))
     elif runtime.target == "executorch":
-        total = planned_bytes(kernels, graph) + workspace_bytes(kernels, graph, scheme)
+        total = planned_bytes(kernels, graph) + workspace_bytes(kernels, graph, scheme, formats)
     else:
         total = arena_bytes(plan_buffers(kernels, graph, scheme))
     if runtime.weights_in_ram:
-        total += sum(weight_bytes(kernel, scheme) for kernel in kernels)
+        total += sum(weight_bytes(k, formats.get(k.op.name, scheme)) for k in kernels)
     if runtime.delegate == XNNPACK:
         total += sum(_indirection_bytes(kernel.op, graph) for kernel in kernels)
     return predicted(total, error_factor=_error_factor(runtime), source="tensor lifetimes, weights")

@@ -3,39 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from edgesdk.cost.container import Counts, container_counts
 from edgesdk.cost.fusion import fuse, weight_bytes
 from edgesdk.figure import Figure, predicted
 from edgesdk.graph import OpGraph
-from edgesdk.scheme import Scheme
+from edgesdk.layer_format import LayerSchemes, op_schemes
+from edgesdk.scheme import SCHEMES, Scheme
 
 _TFLITE: Counts = {"file": 830.3, "tensor": 42.4, "constant": 47.4, "quantized tensor": 18.5}
 
+_XNNPACK: Counts = {
+    "file": 1992.0, "piece": 566.9, "convolution": 751.0, "linear": 148.4,
+    "other node": 144.7, "portable operator": 436.3, "dynamic layer": 700.0,
+}  # fmt: skip
+_COREML: Counts = {
+    "file": 1037.8, "convolution": 1343.3, "linear": 967.6, "other node": 248.4,
+    "narrow layer": 500.0,
+}  # fmt: skip
+
 CONTAINER_BYTES: Mapping[tuple[str, Scheme], Counts] = {
-    ("tflite", "fp32"): _TFLITE,
-    ("tflite", "fp16"): _TFLITE,
-    ("tflite", "int8"): _TFLITE,
-    ("executorch", "fp32"): {
-        "file": 1992.0, "piece": 566.9, "convolution": 751.0, "linear": 148.4,
-        "other node": 144.7, "portable operator": 436.3,
-    },
+    **{("tflite", scheme): _TFLITE for scheme in SCHEMES},
+    ("executorch", "fp32"): _XNNPACK,
+    ("executorch", "int8_dynamic"): _XNNPACK,
+    ("executorch", "int4_dynamic"): _XNNPACK,
     ("executorch", "int8"): {
         "file": 912.2, "piece": 1305.2, "convolution": 1344.1, "linear": 1086.9,
         "other node": 220.5, "portable operator": 0.0, "conversion": 105.8, "channel": 3.3,
+        "dynamic layer": _XNNPACK["dynamic layer"],
     },
-    ("coreml", "fp16"): {
-        "file": 1037.8, "convolution": 1343.3, "linear": 967.6, "other node": 248.4,
-    },
+    ("coreml", "fp16"): _COREML,
+    ("coreml", "w8"): _COREML,
+    ("coreml", "w4"): _COREML,
     ("coreml", "int8"): {
         "file": 1488.0, "convolution": 1012.8, "linear": 179.6, "other node": 386.0,
-        "conversion": 502.4, "channel": 4.8,
+        "conversion": 502.4, "channel": 4.8, "narrow layer": _COREML["narrow layer"],
     },
 }  # fmt: skip
 """Bytes of each thing that ``container_counts`` counts, by target and scheme: non-negative least
 squares over the files of 16 networks, 5 kB to 3 MB, that the targets in this repository emit
 (``benchmarks/footprint.py size`` prints them and the errors on networks left out). One set serves
-all schemes of ``.tflite``, whose layout is known best."""
+all schemes of ``.tflite``, whose layout is known best. "dynamic layer" and "narrow layer" are
+assumptions, not fitted to any file yet."""
 
 ERROR_SHARE: Mapping[str, float] = {"tflite": 0.03, "executorch": 0.05, "coreml": 0.08}
 """The share by which nine in ten networks left out are missed at most, and then some."""
@@ -47,25 +57,29 @@ _UNKNOWN_ERROR_FACTOR = 1.5
 
 
 def predict_size(
-    graph: OpGraph, target_name: str, scheme: Scheme, *, integer_io: bool = False
-) -> Figure:
+    graph: OpGraph, target_name: str, scheme: Scheme, *, integer_io: bool = False,
+    layer_schemes: LayerSchemes = MappingProxyType({}),
+) -> Figure:  # fmt: skip
     """Return the predicted bytes of the file (or files) a target emits for the graph.
 
     Weights in the scheme's width, biases in float or (for int8) int32, batch norms folded, one
     bias per output channel, each weight once, each aligned as the format aligns it; on top what the
-    container adds. ``integer_io``: the profile's, whether int8 files take and return int8.
+    container adds. ``layer_schemes`` names the layers in another scheme; those that their target
+    cannot have in theirs count as what they get instead. ``integer_io``: the profile's, whether
+    int8 files take and return int8.
     """
-    counted = container_counts(graph, target_name, scheme, integer_io=integer_io)
+    formats = op_schemes(graph, target_name, scheme, layer_schemes)
+    counted = container_counts(graph, target_name, scheme, integer_io=integer_io, formats=formats)
     bytes_of = CONTAINER_BYTES.get((target_name, scheme))
     if counted is None or bytes_of is None:
         added = _UNKNOWN_ADDED_BYTES * (1 + len(fuse(graph)))
         return predicted(
-            stored_bytes(graph, scheme) + added,
+            stored_bytes(graph, scheme, formats) + added,
             error_factor=_UNKNOWN_ERROR_FACTOR,
             source="weights and an unknown container",
         )
     known, counts = counted
-    value = known + sum(bytes_of[name] * count for name, count in counts.items())
+    value = known + sum(bytes_of[name] * count for name, count in counts.items() if count)
     return predicted(
         value,
         error_factor=1 + max(ERROR_SHARE[target_name], LEAST_ERROR_BYTES[target_name] / value),
@@ -73,7 +87,9 @@ def predict_size(
     )
 
 
-def stored_bytes(graph: OpGraph, scheme: Scheme) -> float:
+def stored_bytes(
+    graph: OpGraph, scheme: Scheme, formats: Mapping[str, Scheme] = MappingProxyType({})
+) -> float:
     """Return the bytes of the graph's weights and biases in a scheme, shared weights once."""
     by_parameters = {kernel.op.parameters: kernel for kernel in fuse(graph)}
-    return sum(weight_bytes(kernel, scheme) for kernel in by_parameters.values())
+    return sum(weight_bytes(k, formats.get(k.op.name, scheme)) for k in by_parameters.values())

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from edgesdk.cost.file_form import FileForm, FormOp, FormTensor
 from edgesdk.cost.fusion import INTEGER_BYTES, VIEWS, WEIGHTED, fuse
 from edgesdk.cost.padding import padded_elements
 from edgesdk.graph import Op, OpGraph, TensorInfo
-from edgesdk.scheme import ACTIVATION_BYTES, Scheme
+from edgesdk.scheme import GROUP_SIZE, WEIGHT_BYTES, Scheme
 
 _WIDTHS: Mapping[str, float] = {**INTEGER_BYTES, "float32": 4, "float16": 2, "int4": 0.5}
-_KERNEL_BYTES: Mapping[Scheme, float] = {"fp32": 4, "fp16": 2, "int8": 1}
 
 # One operator each; what is not here is one operator too, of a name that nothing depends on.
 _OPERATORS: Mapping[str, str] = {
@@ -40,11 +40,17 @@ _SCALARS = frozenset({"add", "sub", "mul", "div", "rsub", "pow", "leaky_relu"})
 _CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
 
 
-def tflite_form(graph: OpGraph, scheme: Scheme, *, integer_io: bool) -> FileForm:
-    """Return what the file of a graph holds; a graph read from a file is taken at its word."""
+def tflite_form(
+    graph: OpGraph, scheme: Scheme, *, integer_io: bool,
+    formats: Mapping[str, Scheme] = MappingProxyType({}),
+) -> FileForm:  # fmt: skip
+    """Return what the file of a graph holds; a graph read from a file is taken at its word.
+
+    ``formats`` names the operators that have another scheme than the network.
+    """
     if any("operator" in op.attributes for op in graph.ops):
         return _Reading(graph, scheme).form()
-    return _Lowering(graph, scheme, integer_io=integer_io).form()
+    return _Lowering(graph, scheme, integer_io=integer_io, formats=formats).form()
 
 
 class _Reading:
@@ -102,11 +108,15 @@ class _Reading:
 class _Lowering:
     """The converter's steps, one method a kind of operator."""
 
-    def __init__(self, graph: OpGraph, scheme: Scheme, *, integer_io: bool) -> None:
+    def __init__(
+        self, graph: OpGraph, scheme: Scheme, *, integer_io: bool, formats: Mapping[str, Scheme]
+    ) -> None:
         self.graph = graph
         self.scheme: Scheme = scheme
+        self.formats = formats
         self.integer_io = integer_io
-        self.activation_bytes = max(ACTIVATION_BYTES[scheme], 4 if scheme == "fp16" else 0)
+        # Whatever is stored narrower, LiteRT's activations are float32 unless they are int8.
+        self.activation_bytes = 1 if scheme == "int8" else 4
         self.found = FileForm()
         self.index_of: dict[str, int] = {}
         self.constants: dict[object, int] = {}
@@ -206,28 +216,57 @@ class _Lowering:
             operator = "FULLY_CONNECTED"
         elif operator == "CONV_2D" and op.attributes.get("groups") == self.channels(op.inputs[0]):
             operator = "DEPTHWISE_CONV_2D"
+        scheme = self.formats.get(op.name, self.scheme)
+        weight = self.kernel_constant(op, scheme)
+        leaves = self.scheme == "int8" and scheme != "int8"
+        if leaves:
+            source = self.widened(source, layer)
+        bias = self.vector(kernel.biases, layer, scales=kernel.biases, scheme=scheme)
+        if leaves:
+            found = self.emit(operator, [source, weight, bias], self.elements(op), layer, width=4)
+            self.result(op, "QUANTIZE", [found])
+        else:
+            self.result(op, operator, [source, weight, bias])
+        if op.kind in ("conv1d", "conv2d"):
+            self.images.update(kernel.outputs)
+
+    def kernel_constant(self, op: Op, scheme: Scheme) -> int:
+        """Add a layer's weight, and behind it the DEQUANTIZE of a weight that only is stored."""
+        kernel, layer = self.kernels[op.name], op.layer
+        rank = 2 if op.kind == "linear" else 4
         weight = self.found.add(
             FormTensor(
                 elements=kernel.weights,
-                element_bytes=_KERNEL_BYTES[self.scheme],
-                rank=2 if op.kind == "linear" else 4,
-                scales=kernel.biases if self.scheme == "int8" else 0,
+                element_bytes=WEIGHT_BYTES[scheme],
+                rank=rank,
+                scales=kernel.biases if scheme in ("int8", "int8_dynamic", "w8") else 0,
                 is_constant=True,
                 layer=layer,
             )
         )
-        if self.scheme == "fp16":
-            restored = FormTensor(
-                elements=kernel.weights, element_bytes=4, rank=self.found.tensors[weight].rank,
-                layer=layer,
-            )  # fmt: skip
-            index = self.found.add(restored)
-            self.found.ops.append(FormOp(operator="DEQUANTIZE", inputs=(weight,), outputs=(index,)))
-            weight = index
-        bias = self.vector(kernel.biases, layer, scales=kernel.biases)
-        self.result(op, operator, [source, weight, bias])
-        if op.kind in ("conv1d", "conv2d"):
-            self.images.update(kernel.outputs)
+        if scheme == "int4_dynamic":
+            # The scales of the blocks are a constant of their own, in float16.
+            self.found.add(
+                FormTensor(
+                    elements=kernel.weights // GROUP_SIZE,
+                    element_bytes=2,
+                    rank=2,
+                    is_constant=True,
+                    layer=layer,
+                )
+            )
+        if scheme not in ("fp16", "w8"):
+            return weight
+        index = self.found.add(
+            FormTensor(elements=kernel.weights, element_bytes=4, rank=rank, layer=layer)
+        )
+        self.found.ops.append(FormOp(operator="DEQUANTIZE", inputs=(weight,), outputs=(index,)))
+        return index
+
+    def widened(self, source: int, layer: str) -> int:
+        """Add the DEQUANTIZE in front of a layer that leaves int8; return its result's number."""
+        elements = self.found.tensors[source].elements
+        return self.emit("DEQUANTIZE", [source], elements, layer, width=4)
 
     def layer_norm(self, op: Op) -> None:
         source, layer = self.index_of[op.inputs[0]], op.layer
@@ -273,11 +312,16 @@ class _Lowering:
         found = self.emit("BATCH_MATMUL", [found, values], self.elements(op), layer)
         self.result(op, "RESHAPE", [found, deep])
 
-    def emit(self, operator: str, inputs: list[int], elements: int, layer: str) -> int:
-        """Add an operator with one result of that many elements; return the result's number."""
+    def emit(
+        self, operator: str, inputs: list[int], elements: int, layer: str, *, width: float = 0
+    ) -> int:
+        """Add an operator with one result of that many elements; return the result's number.
+
+        ``width``: the bytes of an element, where they are not the network's.
+        """
         tensor = FormTensor(
-            elements=elements, element_bytes=self.activation_bytes, rank=4,
-            scales=int(self.scheme == "int8"), layer=layer,
+            elements=elements, element_bytes=width or self.activation_bytes, rank=4,
+            scales=int(self.scheme == "int8" and not width), layer=layer,
         )  # fmt: skip
         index = self.found.add(tensor)
         self.found.ops.append(FormOp(operator=operator, inputs=tuple(inputs), outputs=(index,)))
@@ -327,9 +371,12 @@ class _Lowering:
             self.constants[name] = self.vector(tensor.elements, layer, scales=1, wide=False)
         return self.constants[name]
 
-    def vector(self, elements: int, layer: str, *, scales: int = 1, wide: bool = True) -> int:
+    def vector(
+        self, elements: int, layer: str, *, scales: int = 1, wide: bool = True,
+        scheme: Scheme | None = None,
+    ) -> int:  # fmt: skip
         """Add a constant of one dimension, of four bytes an element if ``wide``."""
-        quantized = self.scheme == "int8"
+        quantized = (scheme or self.scheme) == "int8"
         return self.found.add(
             FormTensor(
                 elements=elements,

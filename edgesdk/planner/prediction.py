@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from edgesdk.cost.energy import predict_energy
 from edgesdk.cost.latency import cost_of, predict_latency
 from edgesdk.cost.memory import predict_memory
@@ -9,19 +11,28 @@ from edgesdk.cost.size import predict_size
 from edgesdk.device import Runtime
 from edgesdk.figure import Figure, FigureName
 from edgesdk.graph import OpGraph
+from edgesdk.layer_format import LayerSchemes
 from edgesdk.planner.options import Option
 from edgesdk.planner.sensitivity import Sensitivity
 from edgesdk.planner.uncertainty import drop_margin
 from edgesdk.scheme import Scheme
 
 
-def predict_costs(graph: OpGraph, runtime: Runtime, scheme: Scheme) -> dict[FigureName, Figure]:
-    """Return what a graph costs in a scheme: latency, energy, memory, size, flash, download."""
-    size = predict_size(graph, runtime.target, scheme, integer_io=runtime.integer_io)
-    latency = predict_latency(graph, runtime, scheme).total
+def predict_costs(
+    graph: OpGraph, runtime: Runtime, scheme: Scheme,
+    layer_schemes: LayerSchemes = MappingProxyType({}),
+) -> dict[FigureName, Figure]:  # fmt: skip
+    """Return what a graph costs in a scheme: latency, energy, memory, size, flash, download.
+
+    ``layer_schemes`` names the layers that have another scheme than the network.
+    """
+    size = predict_size(
+        graph, runtime.target, scheme, integer_io=runtime.integer_io, layer_schemes=layer_schemes
+    )
+    latency = predict_latency(graph, runtime, scheme, layer_schemes).total
     figures: dict[FigureName, Figure] = {
         "latency_ms": latency,
-        "memory_bytes": predict_memory(graph, runtime, scheme),
+        "memory_bytes": predict_memory(graph, runtime, scheme, layer_schemes),
         "size_bytes": size,
         "download_bytes": _download(size),
     }

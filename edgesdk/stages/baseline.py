@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgesdk.device import Runtime
 from edgesdk.figure import Figure, FigureName
 from edgesdk.graph import OpGraph
 from edgesdk.planner.prediction import predict_costs
@@ -33,7 +32,7 @@ class Baseline:
 
 def predict_baseline(request: Request, graph: OpGraph) -> Baseline:
     """Return the baseline by prediction alone."""
-    scheme = baseline_scheme(request.schemes, request.runtime)
+    scheme = request.baseline_scheme
     provable: set[FigureName] = {"size_bytes", "flash_bytes", "download_bytes", "accuracy_drop"}
     if request.can_measure:
         provable.add("latency_ms")
@@ -63,12 +62,6 @@ def establish_baseline(request: Request, graph: OpGraph) -> Baseline:
         provable=predicted.provable | set(proof.verified) | set(proof.measured),
         proof=proof,
     )
-
-
-def baseline_scheme(schemes: tuple[Scheme, ...], runtime: Runtime) -> Scheme:
-    """Return the widest float scheme that target and runtime share."""
-    preferred = runtime.float_scheme
-    return preferred if preferred in schemes else next(s for s in schemes if s != "int8")
 
 
 def with_accuracy(

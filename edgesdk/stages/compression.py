@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import safetensors.torch
 from torch import nn
@@ -28,10 +29,13 @@ def compress(request: Request, plan: Plan, *, recovered: bool = True) -> Compres
     module = _pruned(request, plan.steps)
     if recovered and trains(plan.steps):
         module = _recovered(request, plan, module)
-    return compressed_model(request, module, plan.scheme)
+    return compressed_model(request, module, plan.scheme, plan.layer_schemes)
 
 
-def compressed_model(request: Request, module: nn.Module, scheme: Scheme) -> CompressedModel:
+def compressed_model(
+    request: Request, module: nn.Module, scheme: Scheme,
+    layer_schemes: Mapping[str, Scheme] = MappingProxyType({}),
+) -> CompressedModel:  # fmt: skip
     """Return a float module together with what the target needs to emit it in ``scheme``."""
     return CompressedModel(
         module=module.eval(),
@@ -40,6 +44,7 @@ def compressed_model(request: Request, module: nn.Module, scheme: Scheme) -> Com
         calibration=tuple(calibration_batches(request.task)),
         inputs=request.inputs,
         outputs=request.outputs,
+        layer_schemes=dict(layer_schemes),
     )
 
 

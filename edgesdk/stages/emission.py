@@ -11,8 +11,10 @@ from edgesdk.artifact import Check, OpCount
 from edgesdk.compressed import CompressedModel
 from edgesdk.document import read_json, to_json
 from edgesdk.errors import OutputError
+from edgesdk.layer_format import check_layers
 from edgesdk.stages.request import Request
 from edgesdk.target import Emission
+from edgesdk.trace import trace
 
 _FILES = "files"
 _READING = "reading.json"
@@ -43,10 +45,14 @@ class Emitted:
 
 def emit(request: Request, model: CompressedModel, key: str) -> Emitted:
     """Return the model in the target's format; ``key`` is the cache key of its float module."""
-    key = request.key_for("emit", key, model.scheme, request.runtime, _versions(request))
+    schemes = (model.scheme, sorted(model.layer_schemes.items()))
+    key = request.key_for("emit", key, repr(schemes), request.runtime, _versions(request))
 
     def build(folder: Path) -> None:
         request.progress.step(f"Emitting {model.scheme} for {request.target.name}")
+        if model.layer_schemes:
+            graph = trace(model.module, model.example_inputs, name=request.task.name)
+            check_layers(graph, model.layer_schemes)
         files = folder / _FILES
         files.mkdir()
         emission = request.target.emit(model, request.runtime, files)

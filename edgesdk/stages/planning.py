@@ -49,7 +49,7 @@ def replanned(request: Request, plan: Plan, model: CompressedModel) -> Plan:
     return replace(
         plan,
         option=f"{plan.scheme}, edited plan",
-        predicted=predict_costs(graph, request.runtime, plan.scheme),
+        predicted=predict_costs(graph, request.runtime, plan.scheme, plan.layer_schemes),
         reasons=("The steps were edited after the plan was made; they are carried out as given.",),
         rejected=(),
         front=(),
@@ -75,3 +75,11 @@ def check_replay(request: Request, plan: Plan) -> None:
     if plan.scheme not in request.schemes:
         reason = request.refused.get(plan.scheme, "not offered")
         raise UsageError(f"the plan's precision {plan.scheme} is not possible here: {reason}")
+    capability = request.target.capability(request.runtime)
+    for layer, scheme in plan.layer_schemes.items():
+        refusal = capability.mix_refusal(plan.scheme, scheme)
+        if refusal is not None:
+            raise UsageError(
+                f"the plan's layer {layer!r} cannot be {scheme} in a network of {plan.scheme}: "
+                f"{refusal}"
+            )

@@ -11,15 +11,16 @@ from pathlib import Path
 
 import torch
 
-from edgesdk.artifact import Parity, files_under, size_bytes
+from edgesdk.artifact import Check, Parity, files_under, size_bytes
 from edgesdk.compress.evaluation import model_predict
 from edgesdk.figure import Figure, FigureName
 from edgesdk.host_runtime import HostRuntime
 from edgesdk.measurement import Measurement, latency_figure
-from edgesdk.parity import compare, gate
+from edgesdk.parity import compare, follows, gate
 from edgesdk.running.adapter import artifact_predict
 from edgesdk.running.process import ArtifactProcess
 from edgesdk.running.timing import measure_alternating
+from edgesdk.scheme import INT4_SCHEMES
 from edgesdk.stages.clocking import clock_on_bench
 from edgesdk.stages.emission import Emitted
 from edgesdk.stages.request import Request
@@ -149,9 +150,23 @@ def _gated_parity(
     request: Request, emitted: Emitted, host: HostRuntime, golden: Tensors, outputs: Tensors
 ) -> Parity:
     reference = output_tensors(model_predict(emitted.model.module, _CPU)(*golden))
-    parity = compare(reference, outputs, request.outputs, emitted.checks, runtime=host)
-    gate(parity, emitted.model.scheme)
+    checks = (*emitted.checks, *_followed(request, emitted, golden, outputs))
+    parity = compare(reference, outputs, request.outputs, checks, runtime=host)
+    gate(parity, emitted.model.coarsest)
     return parity
+
+
+def _followed(
+    request: Request, emitted: Emitted, golden: Tensors, outputs: Tensors
+) -> tuple[Check, ...]:
+    """Return the comparison with the quantized network where int4's own noise is near the signal.
+
+    None where the target has no such network; it then compares the file's weights when reading it.
+    """
+    if emitted.model.coarsest not in INT4_SCHEMES:
+        return ()
+    simulation = request.target.simulate(emitted.model)
+    return () if simulation is None else (follows(output_tensors(simulation(*golden)), outputs),)
 
 
 def told_by(process: ArtifactProcess, host: HostRuntime) -> str:
@@ -206,7 +221,7 @@ def _prove_by_reading(
         top1_agreement=None,
         checks=emitted.checks,
     )
-    gate(parity, emitted.model.scheme)
+    gate(parity, emitted.model.coarsest)
     golden = parity_inputs(request, emitted)
     predicted: dict[FigureName, Figure] = {}
     if split is not None and request.task.evaluate is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,7 @@ from edgesdk.host_runtime import HostRuntime
 from edgesdk.profiling.bench import Bench
 from edgesdk.profiling.runners import find_runner
 from edgesdk.progress import Progress
-from edgesdk.scheme import Scheme
+from edgesdk.scheme import CALIBRATED_SCHEMES, FLOAT_SCHEMES, SCHEMES, Scheme
 from edgesdk.target import Target, find_target, require, target_names
 from edgesdk.task import InputSpec, OutputSpec, Task
 from edgesdk.task_source import check_task, input_specs, output_specs, task_key
@@ -29,8 +29,9 @@ HOST = "host"
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Request:
     """What was asked, resolved: ``schemes`` are those the target emits for the runtime, and
-    ``refused`` says why for the others. ``key`` is the hash of the task. ``bench`` is where another
-    device than this machine is measured, None where none is at hand."""
+    ``refused`` says why for the others. ``baseline_scheme`` is the float form that the original is
+    emitted in, whether or not it may be chosen. ``key`` is the hash of the task. ``bench`` is where
+    another device than this machine is measured, None where none is at hand."""
 
     task: Task
     key: str
@@ -41,6 +42,7 @@ class Request:
     target: Target
     schemes: tuple[Scheme, ...]
     refused: Mapping[Scheme, str]
+    baseline_scheme: Scheme
     budget: Budget
     effort: Effort
     accelerator: torch.device
@@ -78,11 +80,12 @@ class Request:
 def resolve(
     task: Task, *, device: str | DeviceProfile, target: str | None, budget: Budget, effort: Effort,
     accelerator: str, cache: Cache, progress: Progress, needs_toolchain: bool,
-    bench: Bench | None = None,
+    bench: Bench | None = None, only: Collection[str] = (),
 ) -> Request:  # fmt: skip
     """Return the request, or raise the error that says what does not fit together.
 
-    ``needs_toolchain`` is false where nothing will be emitted (``plan``).
+    ``needs_toolchain`` is false where nothing will be emitted (``plan``). ``only`` names the
+    schemes that may be chosen, all that are possible where it is empty.
     """
     profile = load_device(device) if isinstance(device, str) else device
     bench = _check_bench(bench, profile)
@@ -94,15 +97,18 @@ def resolve(
         found.host_runtime(runtime)  # so that a missing one is named before any work
     capability = found.capability(runtime)
     refused = dict(capability.refused)
-    schemes = list(capability.schemes)
-    if task.calibration is None and "int8" in schemes:
-        schemes.remove("int8")
-        refused["int8"] = "the task has no calibration data to find activation ranges with"
-    if not any(scheme != "int8" for scheme in schemes):
+    if task.calibration is None:
+        for scheme in CALIBRATED_SCHEMES:
+            reason = "the task has no calibration data to find activation ranges with"
+            refused.setdefault(scheme, reason)
+    schemes = [scheme for scheme in capability.schemes if scheme not in refused]
+    if not any(scheme in FLOAT_SCHEMES for scheme in schemes):
         raise TargetUnavailable(
             f"target {found.name!r} emits no float model for {profile.name}",
             expected=f"one of its precisions: {dict(refused)}",
         )
+    floats = [scheme for scheme in schemes if scheme in FLOAT_SCHEMES]
+    schemes = _only(only, schemes, refused, where=f"{found.name} for {profile.name}")
     progress.step("Checking the task")
     check_task(task)
     return Request(
@@ -115,6 +121,7 @@ def resolve(
         target=found,
         schemes=tuple(schemes),
         refused=refused,
+        baseline_scheme=floats[0],
         budget=budget,
         effort=effort,
         accelerator=find_accelerator(accelerator),
@@ -154,3 +161,24 @@ def _check_bench(bench: Bench | None, profile: DeviceProfile) -> Bench | None:
             expected=f"--on local with --device {HOST}, and another runner with another device",
         )
     return None if kind == "local" else bench
+def _only(
+    names: Collection[str], offered: list[Scheme], refused: dict[Scheme, str], *, where: str
+) -> list[Scheme]:
+    """Return what is offered among the named schemes, or all; the rest is then refused as unasked.
+
+    Raises ``UsageError`` for a name that is no scheme, and for one that is not possible here.
+    """
+    if not names:
+        return offered
+    for name in names:
+        scheme = next((known for known in SCHEMES if known == name), None)
+        if scheme is None:
+            listing = f"known: {', '.join(SCHEMES)}"
+            raise UsageError(unknown_name("scheme", name, SCHEMES, listing=listing))
+        if scheme not in offered:
+            raise UsageError(
+                f"{name} is not possible on {where}: {refused.get(scheme, 'not offered')}",
+                expected=f"--scheme {' or '.join(offered)}",
+            )
+    refused.update({s: "it was not among the schemes asked for" for s in offered if s not in names})
+    return [scheme for scheme in offered if scheme in names]

@@ -98,7 +98,8 @@ def read_golden(path: Path) -> tuple[Tensors, Tensors]:
 
 def _write_profile_map(request: Request, emitted: Emitted, graph: OpGraph, path: Path) -> None:
     """Write what joins a runtime's per-operator times to model layers and predicted costs."""
-    prediction = predict_latency(graph, request.runtime, emitted.model.scheme)
+    model = emitted.model
+    prediction = predict_latency(graph, request.runtime, model.scheme, model.layer_schemes)
     layers = [
         {"op": cost.op, "kind": cost.kind, "layer": cost.layer, "predicted_ms": cost.latency_ms}
         for cost in prediction.per_op

@@ -26,11 +26,34 @@ _RECORD_BYTES = 64
 _VERSION = 2
 _SENTINEL = 0xDEADBEEF
 
-# The enumeration BlobDataType in StorageFormat.hpp; element types below one byte are left out.
+# The enumeration BlobDataType in StorageFormat.hpp; of those below one byte int4 alone.
 _ELEMENT_TYPES: Mapping[int, str] = {
     1: "float16", 2: "float32", 3: "uint8", 4: "int8",
-    6: "int16", 7: "uint16", 14: "int32", 15: "uint32",
+    6: "int16", 7: "uint16", 8: "int4", 14: "int32", 15: "uint32",
 }  # fmt: skip
+
+
+INT4 = np.dtype("int8", metadata={"stored": "int4"})
+"""The type of an unpacked int4 array: NumPy has none of its own."""
+
+
+def stored_type(array: NDArray[Any]) -> str:
+    """Return the type of an array in the file: "int4" for an unpacked one, else its own."""
+    metadata: Mapping[str, str] = array.dtype.metadata or {}
+    return metadata.get("stored", array.dtype.name)
+
+
+def stored_bytes(dtype: str, elements: int) -> int:
+    """Return the bytes of that many elements in the file; two int4 share a byte."""
+    return math.ceil(elements / 2) if dtype == "int4" else elements * np.dtype(dtype).itemsize
+
+
+def unpack_int4(content: bytes, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return the values of packed int4, the low half of each byte first."""
+    packed = np.frombuffer(content, np.uint8)
+    halves = np.stack([packed & 15, packed >> 4], axis=-1).reshape(-1)[: math.prod(shape)]
+    values = (halves ^ 8).astype(np.int8) - np.int8(8)
+    return values.astype(INT4).reshape(shape)
 
 
 class BlobFile:
@@ -53,12 +76,14 @@ class BlobFile:
             raise self._damage(f"has no blob record at byte {offset}")
         if _ELEMENT_TYPES.get(kind) != dtype:
             raise self._damage(f"holds type {kind} at byte {offset} where {dtype} is declared")
-        if length != math.prod(shape) * np.dtype(dtype).itemsize:
+        if length != stored_bytes(dtype, math.prod(shape)):
             raise self._damage(f"holds {length} bytes at byte {offset} for {dtype} {list(shape)}")
         if start + length > len(content):
             raise self._damage(
                 f"ends at byte {len(content)}, before the blob at byte {offset} does"
             )
+        if dtype == "int4":
+            return unpack_int4(content[start : start + length], shape)
         return np.frombuffer(content, dtype, math.prod(shape), start).reshape(shape)
 
     def _bytes(self) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
@@ -13,6 +14,7 @@ from edgesdk.artifact import Check
 from edgesdk.compress.pt2e import calibration_batches
 from edgesdk.compressed import CompressedModel
 from edgesdk.errors import ArtifactError, UnsupportedModel
+from edgesdk.layer_format import LayerFormat, layer_format, name_exceptions
 from edgesdk.parity import MINIMUM_SQNR_DB, sqnr_db
 from edgesdk.target import Arrays, Emission
 from edgesdk.task import Tensors
@@ -20,6 +22,7 @@ from edgesdk_coreml.dataflow import Dataflow
 from edgesdk_coreml.deployment import SPECIFICATION_VERSIONS
 from edgesdk_coreml.evaluate import evaluator
 from edgesdk_coreml.package import Program, read_program
+from edgesdk_coreml.shrink import TARGET_NAME, weighted_operation
 from edgesdk_coreml.simulate import simulate_model
 from edgesdk_coreml.weights import check_weights
 
@@ -55,7 +58,7 @@ def check_package(package: Path, emission: Emission, model: CompressedModel) -> 
             Check(name="package opens", passed=True, detail=f"{len(flow.computed)} operations"),
             _check_deployment(program),
             features,
-            _check_precision(flow, model),
+            _check_precision(flow, emission, model),
             check_weights(flow, emission.layer_of, model),
             _check_graph(run, emission, model) if features.passed else _NOT_EVALUATED,
         )
@@ -87,8 +90,36 @@ def _check_features(program: Program, emission: Emission, model: CompressedModel
     return Check(name="inputs and outputs", passed=passed, detail=detail)
 
 
-def _check_precision(flow: Dataflow, model: CompressedModel) -> Check:
-    return _check_int8(flow) if model.scheme == "int8" else _check_float(flow, model)
+def _check_precision(flow: Dataflow, emission: Emission, model: CompressedModel) -> Check:
+    if model.schemes == {"int8"}:
+        return _check_int8(flow)
+    if model.schemes <= {"fp32", "fp16"}:
+        return _check_float(flow, model)
+    return _check_layers(flow, emission, model)
+
+
+def _check_layers(flow: Dataflow, emission: Emission, model: CompressedModel) -> Check:
+    """Every layer is in its scheme, weights and arithmetic both; what cannot be is named."""
+    wrong, counts, exceptions = [], Counter[str](), []
+    for op in flow.weighted():
+        layer = emission.layer_of.get(op.name, "")
+        stored = flow.stored_weight(op)
+        weighted = weighted_operation(op.kind, None if stored is None else stored.shape)
+        asked = model.scheme_of(layer)
+        # Products of constants by anything are no layers, and stay in float.
+        wanted = LayerFormat(scheme="fp16")
+        if weighted is not None:
+            wanted = layer_format(TARGET_NAME, weighted, asked)
+        found = flow.scheme_found(op)
+        counts[found] += 1
+        exceptions.append((layer or op.name, wanted))
+        if found != wanted.scheme:
+            wrong.append(f"{op.name} is {found}")
+    told = ", ".join(f"{count} in {scheme}" for scheme, count in sorted(counts.items()))
+    named = name_exceptions(exceptions)
+    detail = f"{told or 'none'} of {counts.total()} layers" + (f"; {named}" if named else "")
+    detail += f"; not as asked: {', '.join(wrong)}" if wrong else ""
+    return Check(name="precision", passed=bool(counts) and not wrong, detail=detail)
 
 
 def _check_int8(flow: Dataflow) -> Check:
@@ -131,13 +162,13 @@ def _check_graph(run: Run, emission: Emission, model: CompressedModel) -> Check:
     actual = _joined(
         [tuple(map(torch.from_numpy, run(_arrays(batch, dtypes)))) for batch in batches]
     )
-    module = simulate_model(replace(model, scheme="fp32"))
+    module = simulate_model(replace(model, scheme="fp32", layer_schemes={}))
     exact = _joined([module(*batch) for batch in batches])
     wanted, against, minimum = exact, "the PyTorch model", MINIMUM_SQNR_DB[model.scheme]
-    if model.scheme == "int8":
+    if model.coarsest not in ("fp32", "fp16"):
         quantized = simulate_model(model)
         wanted = _joined([quantized(*batch) for batch in batches])
-        against = "the calibrated int8 graph"
+        against = "the network quantized in PyTorch"
         own = sqnr_db(exact, wanted) or 0.0
         minimum = min(max(minimum, own - _INT8_MARGIN_DB), MINIMUM_SQNR_DB["fp16"])
     found = sqnr_db(wanted, actual)

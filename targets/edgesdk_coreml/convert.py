@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,16 @@ from edgesdk.compressed import CompressedModel
 from edgesdk.device import Runtime
 from edgesdk.document import to_builtins
 from edgesdk.errors import UnsupportedModel
+from edgesdk.layer_format import require_formats
 from edgesdk.scheme import Scheme
-from edgesdk.target import Emission
-from edgesdk_coreml.deployment import COMPUTE_UNITS, refusal
+from edgesdk.target import Emission, refuse_schemes
+from edgesdk.trace import trace
+from edgesdk_coreml.deployment import COMPUTE_UNITS, find_capability
 from edgesdk_coreml.evaluate import refuse_unknown
 from edgesdk_coreml.export import export_float, export_int8, layer_of, number_nodes, state_strides
 from edgesdk_coreml.package import read_program
 from edgesdk_coreml.seal import seal
+from edgesdk_coreml.shrink import TARGET_NAME, shrink_weights
 from edgesdk_coreml.toolchain import find_toolchain, import_coremltools, quiet
 
 PACKAGE = "model.mlpackage"
@@ -43,9 +47,10 @@ def emit_package(model: CompressedModel, runtime: Runtime, folder: Path) -> Emis
     that ``capability`` refuses.
     """
     coremltools = import_coremltools()
-    reason = refusal(model.scheme, runtime)
-    if reason:
-        raise UnsupportedModel(f"Core ML does not take {model.scheme} here: {reason}")
+    refuse_schemes(find_capability(runtime), model)
+    if model.schemes - {"fp32", "fp16", "int8"} or model.layer_schemes:
+        graph = trace(model.module, model.example_inputs, name="")
+        require_formats(graph, TARGET_NAME, model.scheme, model.layer_schemes)
     program = export_int8(model) if model.scheme == "int8" else export_float(model)
     inputs = _specs(model.inputs, model.example_inputs)
     outputs = _specs(model.outputs, _output_values(program), labels=True)
@@ -61,6 +66,7 @@ def emit_package(model: CompressedModel, runtime: Runtime, folder: Path) -> Emis
         minimum_version=runtime.minimum_version,
         inputs=inputs,
         outputs=outputs,
+        shrink=lambda converted: shrink_weights(converted, package, handles, model),
     )
     layers = seal(package, handles, _metadata(model, runtime))
     refuse_unknown(read_program(package).operations)
@@ -82,6 +88,7 @@ def _convert(
     minimum_version: str,
     inputs: tuple[TensorSpec, ...],
     outputs: tuple[TensorSpec, ...],
+    shrink: Callable[[Any], Any],
 ) -> None:
     single = scheme == "fp32"
     precision = coremltools.precision.FLOAT32 if single else coremltools.precision.FLOAT16
@@ -105,6 +112,7 @@ def _convert(
                 skip_model_load=True,
             )
             converted.save(str(package))
+            shrink(converted)
             # The copy it converted into would else stay until the process ends.
             shutil.rmtree(converted.package_path)
     except OSError:

@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgesdk.artifact import OpCount
+from edgesdk_coreml.blobs import stored_bytes, stored_type
 from edgesdk_coreml.package import Operation, Program, Reference
 
 EXECUTOR = "coreml"
@@ -68,6 +69,23 @@ class Dataflow:
             return "int8"
         return op.outputs[0].dtype
 
+    def told_dtype(self, op: Operation) -> str:
+        """Return the type an operation computes in, and its weight's where that is narrower."""
+        computing = self.compute_dtype(op)
+        weight = self.stored_weight(op) if op.kind in _MULTIPLYING else None
+        if weight is None or computing == "int8" or stored_type(weight) not in ("int8", "int4"):
+            return computing
+        return f"{computing}, {stored_type(weight)} weights"
+
+    def scheme_found(self, op: Operation) -> str:
+        """Return the scheme that an operation's weight and arithmetic are, in words where none."""
+        weight = self.stored_weight(op)
+        told = "" if weight is None else stored_type(weight)
+        if self.computes_int8(op):
+            return "int8" if told == "int8" else f"{told} weights, int8 inputs"
+        plain = {"float32": "fp32", "float16": "fp16", "int8": "w8", "int4": "w4"}
+        return plain.get(told, told)
+
     def computes_int8(self, op: Operation) -> bool:
         """Return whether all an operation reads is int8: its weights, and what it is fed."""
         if op.outputs[0].dtype in _EIGHT_BITS:
@@ -75,7 +93,7 @@ class Dataflow:
         if op.kind not in _INT8_KINDS:
             return False
         weight = self.stored_weight(op) if op.kind in _MULTIPLYING else None
-        if weight is not None and weight.dtype.name not in _EIGHT_BITS:
+        if weight is not None and stored_type(weight) not in _EIGHT_BITS:
             return False
         fed = self._fed(op)
         return bool(fed) and all(self._is_int8(name, op) for name in fed)
@@ -89,12 +107,12 @@ class Dataflow:
         stored: Counter[tuple[str, str]] = Counter()
         seen: set[int] = set()
         for op in self.computed:
-            key = (op.kind, self.compute_dtype(op))
+            key = (op.kind, self.told_dtype(op))
             counts[key] += 1
             for array in self._stored(op):
                 if id(array) not in seen:
                     seen.add(id(array))
-                    stored[key] += array.nbytes
+                    stored[key] += stored_bytes(stored_type(array), array.size)
         return tuple(
             OpCount(
                 op=kind, dtype=dtype, where=EXECUTOR, count=count, weight_bytes=stored[kind, dtype]

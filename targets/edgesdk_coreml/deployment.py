@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from edgesdk.device import Runtime
 from edgesdk.errors import ProfileError, unknown_name
-from edgesdk.scheme import Scheme
+from edgesdk.layer_format import fallback_refusal
+from edgesdk.scheme import DYNAMIC_SCHEMES, Scheme
+from edgesdk.target import Capability
 
 # System to specification version, from coremltools' enumeration ``AvailableTarget``; ML programs
 # begin with iOS 15.
@@ -17,6 +19,23 @@ SPECIFICATION_VERSIONS: Mapping[str, int] = {
 
 # ``quantize`` and ``dequantize`` of activations came with the operator set of iOS 17.
 _INT8_SPECIFICATION_VERSION = SPECIFICATION_VERSIONS["iOS17"]
+
+# Decoding of int8 weights came with the operator set of iOS 16, of blocks of int4 with iOS 18's.
+_WEIGHTS_SINCE: Mapping[Scheme, tuple[str, int]] = {
+    "w8": ("iOS 16 or macOS 13", SPECIFICATION_VERSIONS["iOS16"]),
+    "w4": ("iOS 18 or macOS 15", SPECIFICATION_VERSIONS["iOS18"]),
+}
+
+MIXES: Mapping[Scheme, tuple[Scheme, ...]] = {
+    "fp16": ("w8", "w4"),
+    "int8": ("fp16", "w8", "w4"),
+    "w8": ("fp16", "w4"),
+    "w4": ("fp16", "w8"),
+}
+UNMIXED = (
+    "the ranges of static int8 are calibrated through the whole network, and what is not int8 is "
+    "float16 in all of it: make int8 the network's scheme and name the layers that leave it"
+)
 
 COMPUTE_UNITS: Mapping[str, str] = {
     "cpu": "cpuOnly",
@@ -40,6 +59,11 @@ def specification_version(minimum_version: str) -> int:
     return SPECIFICATION_VERSIONS[minimum_version]
 
 
+def find_capability(runtime: Runtime) -> Capability:
+    """Return the schemes emitted for a runtime; ``ProfileError`` for an unknown system."""
+    return Capability.of(lambda s: refusal(s, runtime), mixes=MIXES, unmixed=UNMIXED)
+
+
 def refusal(scheme: Scheme, runtime: Runtime) -> str | None:
     """Return why a scheme is not emitted for a runtime, None where it is."""
     if scheme == "fp32" and runtime.unit == "npu":
@@ -49,8 +73,17 @@ def refusal(scheme: Scheme, runtime: Runtime) -> str | None:
         and specification_version(runtime.minimum_version) < _INT8_SPECIFICATION_VERSION
     ):
         return f"int8 activations need iOS 17 or macOS 14, not {runtime.minimum_version}"
+    if scheme in DYNAMIC_SCHEMES:
+        return (
+            "Core ML finds no ranges at run time: either activations are int8 with calibrated "
+            "ranges (int8), or weights alone are narrow (w8, w4)"
+        )
+    if scheme in _WEIGHTS_SINCE:
+        system, version = _WEIGHTS_SINCE[scheme]
+        if specification_version(runtime.minimum_version) < version:
+            return f"{scheme} weights need {system}, not {runtime.minimum_version}"
     if scheme not in runtime.precisions:
         return (
             f"the device profile lists no {scheme} for its {runtime.unit} under {runtime.runtime}"
         )
-    return None
+    return fallback_refusal(scheme, runtime.precisions)

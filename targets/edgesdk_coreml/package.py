@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.errors import ArtifactError, UnsupportedModel
-from edgesdk_coreml.blobs import BlobFile
+from edgesdk_coreml.blobs import BlobFile, unpack_int4
 from edgesdk_coreml.toolchain import import_coremltools
 
 SPECIFICATION = Path("Data") / "com.apple.CoreML" / "model.mlmodel"
@@ -24,6 +24,7 @@ WEIGHTS = Path("Data") / "com.apple.CoreML" / "weights" / "weight.bin"
 # The enumeration DataType in MIL.proto, as far as programs emitted here and NumPy have it.
 _ELEMENT_TYPES: Mapping[int, str] = {
     1: "bool", 2: "string", 10: "float16", 11: "float32", 21: "int8", 22: "int16", 23: "int32",
+    25: "int4",
     31: "uint8", 32: "uint16", 33: "uint32",
 }  # fmt: skip
 _WEIGHTS_REFERENCE = "@model_path/weights/weight.bin"
@@ -223,6 +224,8 @@ def _constant(value: Any, blobs: BlobFile) -> Constant:
     if dtype == "string" or field in (None, "strings"):
         raise ArtifactError(f"a constant of type {dtype} has no content of that type")
     # Types narrower than the field's own (float16, int8, ...) are stored as raw bytes.
+    if field == "bytes" and dtype == "int4":
+        return unpack_int4(content.bytes.values, shape)
     if field == "bytes":
         whole = len(content.bytes.values) // np.dtype(dtype).itemsize
         array = np.frombuffer(content.bytes.values, dtype, whole)

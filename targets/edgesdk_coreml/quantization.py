@@ -48,8 +48,8 @@ def constexpr_blockwise_shift_scale(
     data: Tensor, scale: Tensor, offset: Tensor | None = None
 ) -> Tensor:
     """``scale * (data - offset)``; an axis of ``scale`` divides that of ``data`` into blocks."""
-    shifted = data.float() if offset is None else data.float() - _spread(offset.float(), data)
-    return shifted * _spread(scale, data)
+    shifted = data.float() if offset is None else data.float() - spread_blocks(offset.float(), data)
+    return shifted * spread_blocks(scale, data)
 
 
 def _along(value: float | Tensor, axis: int | None, like: Tensor) -> float | Tensor:
@@ -61,7 +61,8 @@ def _along(value: float | Tensor, axis: int | None, like: Tensor) -> float | Ten
     return value.float().reshape(shape)
 
 
-def _spread(blocks: Tensor, like: Tensor) -> Tensor:
+def spread_blocks(blocks: Tensor, like: Tensor) -> Tensor:
+    """Return one value for each element of ``like``; an axis of ``blocks`` divides that of it."""
     for axis, size in enumerate(like.shape):
         blocks = blocks.repeat_interleave(size // blocks.shape[axis], axis)
     return blocks

@@ -20,7 +20,7 @@ from edgesdk_coreml.package import SPECIFICATION, read_specification
 _MANIFEST = "Manifest.json"
 _DATE = "com.github.apple.coremltools.conversion_date"
 # coremltools leaves this beside the program where nodes carry debug handles; Core ML ignores it.
-_HANDLES = "executorch_debug_handle_mapping.json"
+HANDLES = "executorch_debug_handle_mapping.json"
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://developer.apple.com/documentation/coreml")
 
 
@@ -32,7 +32,8 @@ def seal(
     ``layer_of_handle`` gives the layer behind a debug handle; ``metadata`` is added to what an
     app can read from the model.
     """
-    layers = _layers_of_outputs(package / _HANDLES, layer_of_handle)
+    layers = layers_of_outputs(package / HANDLES, layer_of_handle)
+    (package / HANDLES).unlink(missing_ok=True)
     specification = read_specification(package)
     function = specification.mlProgram.functions["main"]
     block = function.block_specializations[function.opset]
@@ -49,12 +50,11 @@ def seal(
     return {names.get(old, old): layer for old, layer in layers.items()}
 
 
-def _layers_of_outputs(path: Path, layer_of_handle: Mapping[str, str]) -> dict[str, str]:
-    """Return the layer of each operation by its output's name, and remove the file that says it."""
+def layers_of_outputs(path: Path, layer_of_handle: Mapping[str, str]) -> dict[str, str]:
+    """Return the layer of each operation by its output's name, from the file that says it."""
     if not path.exists():
         return {}
     mapping = json.loads(path.read_text(encoding="utf-8"))["mapping"]
-    path.unlink()
     return {
         place[-1]["Output"]: layer_of_handle[handle]
         for handle, places in mapping.items()

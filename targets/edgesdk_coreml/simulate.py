@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,9 +15,18 @@ from torch.utils._pytree import tree_map_only
 from edgesdk import target
 from edgesdk.compress.pt2e import quantize_static_int8
 from edgesdk.compressed import CompressedModel
+from edgesdk.layer_format import Weighted, layer_format
+from edgesdk.scheme import GROUP_SIZE, Scheme
 from edgesdk.target import Simulation
 from edgesdk.task import Tensors, output_tensors
+from edgesdk_coreml.shrink import TARGET_NAME
 from edgesdk_coreml.toolchain import find_toolchain
+
+_KINDS: Mapping[str, str] = {
+    "Linear": "linear", "Conv1d": "conv1d", "Conv2d": "conv2d", "Conv3d": "conv3d",
+    "ConvTranspose1d": "conv_transpose1d", "ConvTranspose2d": "conv_transpose2d",
+    "ConvTranspose3d": "conv_transpose3d",
+}  # fmt: skip
 
 
 def simulate_model(model: CompressedModel) -> Simulation:
@@ -23,14 +34,56 @@ def simulate_model(model: CompressedModel) -> Simulation:
 
     int8: the calibrated graph that is converted, its float parts in float32. fp16: the module
     with weights, inputs and the result of every operator rounded to float16 and computed in
-    float32 between (a batch norm is rounded on its own here and folded in the file). fp32: the
-    module itself. Every output's first dimension must be the batch.
+    float32 between (a batch norm is rounded on its own here and folded in the file). w8 and w4:
+    as fp16, with the weights rounded to their steps first. fp32: the module itself. Every output's
+    first dimension must be the batch.
     """
     if model.scheme == "int8":
         target.require(find_toolchain())
-        return _fixed_batch(quantize_static_int8(model), model.example_inputs[0].shape[0])
+        return _fixed_batch(
+            quantize_static_int8(_with_rounded_weights(model)), model.example_inputs[0].shape[0]
+        )
+    module = _with_rounded_weights(model).module
+    return _as_it_is(module) if model.scheme == "fp32" else _in_half_precision(module)
+
+
+def _with_rounded_weights(model: CompressedModel) -> CompressedModel:
+    """Return a copy whose ``w8`` and ``w4`` layers have the weights that the package decodes to.
+
+    Rounding before a batch norm is folded is as good: both scale whole output channels.
+    """
     module = deepcopy(model.module).eval()
-    return _in_half_precision(module) if model.scheme == "fp16" else _as_it_is(module)
+    for path, layer in module.named_modules():
+        weight = getattr(layer, "weight", None)
+        kind = _KINDS.get(type(layer).__name__)
+        if kind is None or not isinstance(weight, nn.Parameter):
+            continue
+        shape = tuple(weight.shape)
+        scheme = layer_format(
+            TARGET_NAME, Weighted(kind=kind, shape=shape), model.scheme_of(path)
+        ).scheme
+        if scheme in ("w8", "w4"):
+            with torch.no_grad():
+                weight.copy_(_rounded(weight, scheme, transposed="transpose" in kind))
+    return replace(model, module=module)
+
+
+def _rounded(weight: Tensor, scheme: Scheme, *, transposed: bool) -> Tensor:
+    """Return a weight on the grid of its scales: one per output channel, or 32 inputs of one."""
+    steps = 127 if scheme == "w8" else 7
+    outputs = 1 if transposed else 0
+    if scheme == "w4":
+        grouped = weight.reshape(weight.shape[0], -1, GROUP_SIZE, *weight.shape[2:])
+        within = list(range(2, grouped.dim()))  # a group's inputs and all taps share a scale
+        scale = grouped.abs().amax(within, keepdim=True) / steps
+        return ((grouped / _safe(scale)).round().clamp(-steps, steps) * scale).reshape(weight.shape)
+    others = [axis for axis in range(weight.dim()) if axis != outputs]
+    scale = weight.abs().amax(others, keepdim=True) / steps
+    return (weight / _safe(scale)).round().clamp(-steps, steps) * scale
+
+
+def _safe(scale: Tensor) -> Tensor:
+    return torch.where(scale == 0, torch.ones_like(scale), scale)
 
 
 def _as_it_is(module: nn.Module) -> Simulation:

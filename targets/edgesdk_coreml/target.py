@@ -1,4 +1,4 @@
-"""The Core ML target: ML programs for Apple's systems, in float or in int8."""
+"""The Core ML target: ML programs for Apple's systems, in float, int8 or with narrow weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgesdk.device import Runtime
 from edgesdk.errors import TargetUnavailable
 from edgesdk.host_runtime import HostRuntime
 from edgesdk.target import Capability, Emission, Session, Simulation, Toolchain
-from edgesdk_coreml.deployment import refusal
+from edgesdk_coreml.deployment import find_capability
 from edgesdk_coreml.toolchain import find_toolchain
 
 EVALUATOR = HostRuntime(
@@ -29,7 +29,7 @@ class CoreMLTarget:
 
     def capability(self, runtime: Runtime) -> Capability:
         """Return the schemes emitted for a runtime; ``ProfileError`` for an unknown system."""
-        return Capability.of(lambda scheme: refusal(scheme, runtime))
+        return find_capability(runtime)
 
     def emit(self, model: CompressedModel, runtime: Runtime, folder: Path) -> Emission:
         """Write ``model.mlpackage``; equal models give equal bytes. See ``emit_package``."""

@@ -14,6 +14,7 @@ from edgesdk_coreml.dataflow import Dataflow
 from edgesdk_coreml.evaluate import constant_values
 from edgesdk_coreml.export import export_float
 from edgesdk_coreml.package import Operation, Reference
+from edgesdk_coreml.quantization import spread_blocks
 from edgesdk_coreml.reference import Candidate, WeightedLayer, weighted_layers
 
 # Half a unit in the last place, relative to the value (IEEE 754: 10 stored mantissa bits for
@@ -96,6 +97,8 @@ def _weight_tolerance(
     if scale.dim() == 1 and weight.dim() > 1:
         axis = int(_value(decoder, "axis", values) or 0)
         scale = scale.reshape([-1 if d == axis else 1 for d in range(weight.dim())])
+    elif scale.dim() == weight.dim():
+        scale = spread_blocks(scale, weight)
     # The scale is itself rounded to float16, and the decoded weight once more.
     rounded_scale = (weight.abs() + scale / 2) * _HALF_ULP_FLOAT16
     return tolerance + scale / 2 + rounded_scale + _LARGEST_INT8 * _HALF_SUBNORMAL_FLOAT16

@@ -8,13 +8,14 @@ from collections.abc import Iterable
 
 from edgesdk.artifact import Check
 from edgesdk.compressed import CompressedModel
+from edgesdk.graph import OpGraph
+from edgesdk.layer_format import LayerFormat, name_exceptions, op_formats
 from edgesdk.scheme import Scheme
 from edgesdk.target import Emission
 from edgesdk.trace import trace
 from edgesdk_executorch.node import Node
 from edgesdk_executorch.program import Program
-
-_DTYPE: dict[Scheme, str] = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
+from edgesdk_executorch.toolchain import TARGET_NAME
 
 # Operators that XNNPACK computes in int8 and the quantizer marks wherever it meets them.
 _QUANTIZABLE = ("add", "multiply", "concatenate2", "concatenate3", "concatenate4", "concatenate5")
@@ -25,10 +26,11 @@ def check_program(
     program: Program, emission: Emission, model: CompressedModel
 ) -> tuple[Check, ...]:
     """Return the checks of a program against the model it was emitted from."""
+    graph = trace(model.module, model.example_inputs, name="")
     return (
         _check_tensors(program, emission),
-        _check_weights(program, model),
-        _check_precision(program, emission, model.scheme),
+        _check_weights(program, graph),
+        _check_precision(program, emission, model, graph),
         _check_islands(program, emission, model.scheme),
         _check_delegation(program, emission),
     )
@@ -46,9 +48,8 @@ def _check_tensors(program: Program, emission: Emission) -> Check:
     )
 
 
-def _check_weights(program: Program, model: CompressedModel) -> Check:
+def _check_weights(program: Program, graph: OpGraph) -> Check:
     """Every weight tensor of the model's convolutions and linear layers is there, whole."""
-    graph = trace(model.module, model.example_inputs, name="")
     weighted = [op for op in graph.ops if op.kind.startswith("conv") or op.kind == "linear"]
     tensors = ([graph.tensors[name] for name in op.parameters] for op in weighted)
     weights = [[tensor for tensor in own if len(tensor.shape) > 1] for own in tensors]
@@ -62,17 +63,46 @@ def _check_weights(program: Program, model: CompressedModel) -> Check:
     return Check(name="weights", passed=not missing, detail=detail)
 
 
-def _check_precision(program: Program, emission: Emission, scheme: Scheme) -> Check:
-    """Every convolution and linear layer computes in the scheme's type, with weights in it."""
-    wanted = _DTYPE[scheme]
-    weighted = [node for node in program.nodes if node.weight_dtype is not None]
-    wrong = [node for node in weighted if node.precision != wanted]
-    detail = f"{len(weighted) - len(wrong)} of {len(weighted)} convolutions and linear layers "
-    detail += f"compute in {wanted} with {wanted} weights"
+def _check_precision(
+    program: Program, emission: Emission, model: CompressedModel, graph: OpGraph
+) -> Check:
+    """Every convolution and linear layer is in its own scheme, weights and arithmetic both.
+
+    A layer that XNNPACK cannot have in the scheme asked for is in the one that the rules name, and
+    is named here too.
+    """
+    expected = _expected(graph, model)
+    # What is no layer of the model: a batch norm that became a convolution.
+    other = LayerFormat(scheme="int8" if model.scheme == "int8" else "fp32")
+    weighted = [node for node in program.nodes if node.weight_shape is not None]
+    wrong, exceptions = [], []
+    for node in weighted:
+        layer = emission.layer_of.get(node.name, "")
+        wanted = expected.get((layer, math.prod(node.weight_shape or ())), other)
+        exceptions.append((layer, wanted))
+        if node.scheme != wanted.scheme:
+            wrong.append(node)
+    right = Counter(node.scheme for node in weighted if node not in wrong)
+    told = ", ".join(f"{count} in {scheme}" for scheme, count in sorted(right.items())) or "none"
+    detail = (
+        f"{right.total()} of {len(weighted)} convolutions and linear layers are as asked: {told}"
+    )
+    named = name_exceptions(exceptions)
+    detail += f"; {named}" if named else ""
     if wrong:
-        detail += f"; not so {_listed(wrong, emission)}"
-    nothing = scheme == "int8" and not weighted
+        detail += f"; not as asked {_listed(wrong, emission)}"
+    nothing = model.schemes != {"fp32"} and not weighted
     return Check(name="precision", passed=not wrong and not nothing, detail=detail)
+
+
+def _expected(graph: OpGraph, model: CompressedModel) -> dict[tuple[str, int], LayerFormat]:
+    """Return the format of each layer by its path and the size of its weight."""
+    formats = op_formats(graph, TARGET_NAME, model.scheme, model.layer_schemes)
+    return {
+        (op.layer, graph.tensors[op.parameters[0]].elements): formats[op.name]
+        for op in graph.ops
+        if op.name in formats
+    }
 
 
 def _check_islands(program: Program, emission: Emission, scheme: Scheme) -> Check:

@@ -13,14 +13,17 @@ from torch.export import ExportedProgram
 from torch.fx import Node as FxNode
 
 from edgesdk.artifact import TensorSpec
-from edgesdk.compress.pt2e import export_graph, quantize_static_int8
+from edgesdk.compress.pt2e import export_graph, quantize_graph
 from edgesdk.compressed import CompressedModel
 from edgesdk.device import Runtime
 from edgesdk.errors import UnsupportedModel
-from edgesdk.target import Emission
+from edgesdk.layer_format import require_formats
+from edgesdk.scheme import DYNAMIC_SCHEMES
+from edgesdk.target import Emission, refuse_schemes
 from edgesdk.task import InputSpec, OutputSpec
+from edgesdk.trace import trace
 from edgesdk_executorch.program import Program, Tensor, read_program
-from edgesdk_executorch.toolchain import find_capability, find_toolchain
+from edgesdk_executorch.toolchain import TARGET_NAME, find_capability, find_toolchain
 
 FILE = "model.pte"
 
@@ -31,12 +34,10 @@ def write_program(model: CompressedModel, runtime: Runtime, folder: Path) -> Emi
     Raises ``UnsupportedModel`` for a scheme that this target refuses for the runtime, and naming
     layer and operator where the model cannot be exported or lowered.
     """
-    capability = find_capability(runtime)
-    if model.scheme in capability.refused:
-        raise UnsupportedModel(
-            f"ExecuTorch does not take {model.scheme} here: {capability.refused[model.scheme]}",
-            expected=f"one of {', '.join(capability.schemes)}" if capability.schemes else None,
-        )
+    refuse_schemes(find_capability(runtime), model)
+    if model.layer_schemes or model.scheme in DYNAMIC_SCHEMES:
+        graph = trace(model.module, model.example_inputs, name="")
+        require_formats(graph, TARGET_NAME, model.scheme, model.layer_schemes)
     exported = _export(model)
     lowered, final = _lower(exported)
     (folder / FILE).write_bytes(final.buffer)
@@ -54,7 +55,7 @@ def write_program(model: CompressedModel, runtime: Runtime, folder: Path) -> Emi
 
 def _export(model: CompressedModel) -> ExportedProgram:
     """Return the program to lower, row-major throughout: XNNPACK takes no other inputs."""
-    graph = quantize_static_int8(model) if model.scheme == "int8" else export_graph(model)
+    graph = export_graph(model) if model.schemes == {"fp32"} else quantize_graph(model)
     graph.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return torch.export.export(graph, tuple(x.contiguous() for x in model.example_inputs))
 

@@ -5,6 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edgesdk.scheme import Scheme
+
+_SCHEMES: Mapping[tuple[str, str], Scheme] = {
+    ("float32", "float32"): "fp32",
+    ("float16", "float16"): "fp16",
+    ("int8", "int8"): "int8",
+    ("dynamic int8->float32", "int8"): "int8_dynamic",
+    ("dynamic int8->float32", "int4"): "int4_dynamic",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
@@ -34,3 +44,8 @@ class Node:
         if self.weight_dtype in (None, self.dtype):
             return self.dtype
         return f"{self.dtype}, {self.weight_dtype} weights"
+
+    @property
+    def scheme(self) -> str:
+        """The scheme that weights and arithmetic together are, ``precision`` where it is none."""
+        return _SCHEMES.get((self.dtype, self.weight_dtype or ""), self.precision)

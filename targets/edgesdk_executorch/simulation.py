@@ -1,23 +1,23 @@
-"""The quantized graph in PyTorch: what the int8 file computes, without the file."""
+"""The quantized graph in PyTorch: what the file computes, without the file."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from edgesdk.compress.pt2e import quantize_static_int8
+from edgesdk.compress.pt2e import quantize_graph
 from edgesdk.compressed import CompressedModel
 from edgesdk.target import Simulation
 from edgesdk.task import Tensors, output_tensors
 
 
-def simulate_int8(model: CompressedModel) -> Simulation:
+def simulate_quantized(model: CompressedModel) -> Simulation:
     """Return a function of ``[N, ...]`` tensors, any N, computing as the emitted file does.
 
     XNNPACK requantizes with one float multiplication where the graph rounds a float result, so
     the two may differ by one quantization step. The graph is built once, here.
     """
-    graph = quantize_static_int8(model)
+    graph = quantize_graph(model)
     batch = model.example_inputs[0].shape[0]
 
     def simulation(*inputs: Tensor) -> Tensors:

@@ -21,7 +21,7 @@ from edgesdk_executorch.toolchain import DELEGATE, TARGET_NAME, find_capability,
 
 
 class ExecuTorchTarget:
-    """Emits ``model.pte`` for ExecuTorch's XNNPACK delegate, in float32 or static int8."""
+    """Emits ``model.pte`` for ExecuTorch's XNNPACK delegate, in float32, int8 or int4."""
 
     name = TARGET_NAME
 
@@ -30,7 +30,7 @@ class ExecuTorchTarget:
         return find_toolchain()
 
     def capability(self, runtime: Runtime) -> Capability:
-        """Return float32 and int8 where the runtime computes them, with reasons for the rest."""
+        """Return the schemes that the runtime computes, with reasons for the rest."""
         return find_capability(runtime)
 
     def emit(self, model: CompressedModel, runtime: Runtime, folder: Path) -> Emission:
@@ -68,12 +68,12 @@ class ExecuTorchTarget:
 
     def simulate(self, model: CompressedModel) -> Simulation | None:
         """Return the quantized PyTorch graph, which XNNPACK follows to one step; None for float."""
-        if model.scheme != "int8":
+        if model.schemes == {"fp32"}:
             return None
         require(self.toolchain())
-        from edgesdk_executorch.simulation import simulate_int8
+        from edgesdk_executorch.simulation import simulate_quantized
 
-        return simulate_int8(model)
+        return simulate_quantized(model)
 
 
 TARGET: Target = ExecuTorchTarget()

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from edgesdk.device import Runtime
+from edgesdk.layer_format import fallback_refusal
 from edgesdk.scheme import Scheme
 from edgesdk.target import Capability, Toolchain
 
 TARGET_NAME = "executorch"
 DELEGATE = "xnnpack"
-SUPPORTED: tuple[Scheme, ...] = ("fp32", "int8")
+
+MIXES: Mapping[Scheme, tuple[Scheme, ...]] = {
+    "fp32": ("int8_dynamic", "int4_dynamic"),
+    "int8": ("fp32", "int8_dynamic", "int4_dynamic"),
+    "int8_dynamic": ("fp32", "int4_dynamic"),
+    "int4_dynamic": ("fp32", "int8_dynamic"),
+}
+UNMIXED = (
+    "the ranges of static int8 are calibrated through the whole network: make int8 the network's "
+    "scheme and name the layers that leave it"
+)
 
 _PACKAGES = (
     ("executorch", "1.5.1", "lowers the exported model to a .pte and runs it here"),
@@ -23,7 +36,7 @@ def find_toolchain() -> Toolchain:
 
 def find_capability(runtime: Runtime) -> Capability:
     """Return the schemes a ``.pte`` for this runtime can have, and why not the others."""
-    return Capability.of(lambda scheme: _refusal(scheme, runtime))
+    return Capability.of(lambda scheme: _refusal(scheme, runtime), mixes=MIXES, unmixed=UNMIXED)
 
 
 def _refusal(scheme: Scheme, runtime: Runtime) -> str | None:
@@ -34,8 +47,13 @@ def _refusal(scheme: Scheme, runtime: Runtime) -> str | None:
             "ExecuTorch serialises every XNNPACK convolution weight as float32, so a float16 "
             "file is no smaller"
         )
+    if scheme in ("w8", "w4"):
+        return (
+            "XNNPACK computes weight-only formats wrongly in this version of ExecuTorch; "
+            f"{'int8' if scheme == 'w8' else 'int4'}_dynamic stores the same weights"
+        )
     if scheme not in runtime.precisions:
         return f"the device profile lists no {scheme} for {runtime.runtime} on its {runtime.unit}"
     if scheme == "int8" and runtime.integer_io:
         return "int8 files take and return float here, and this runtime asks for int8 tensors"
-    return None
+    return fallback_refusal(scheme, runtime.precisions)

@@ -9,7 +9,7 @@ from edgesdk.artifact import TensorSpec
 from edgesdk.compressed import CompressedModel
 from edgesdk.device import Runtime
 from edgesdk.errors import UnsupportedModel
-from edgesdk.target import Emission
+from edgesdk.target import Emission, refuse_schemes
 from edgesdk.task import InputSpec, OutputSpec
 from edgesdk_onnx.export import export_float
 from edgesdk_onnx.file import Tensor, read_file
@@ -28,12 +28,7 @@ def write_model(model: CompressedModel, runtime: Runtime, folder: Path) -> Emiss
     ``UnsupportedModel`` for a scheme that this target refuses for the runtime, and naming layer
     and operator where the model cannot be exported.
     """
-    capability = find_capability(runtime)
-    if model.scheme in capability.refused:
-        raise UnsupportedModel(
-            f"TensorRT does not take {model.scheme} here: {capability.refused[model.scheme]}",
-            expected=f"one of {', '.join(capability.schemes)}" if capability.schemes else None,
-        )
+    refuse_schemes(find_capability(runtime), model)
     _refuse_names(model)
     proto, layer_of = export_float(model)
     float16 = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgesdk.device import Runtime
-from edgesdk.scheme import Scheme
+from edgesdk.scheme import DYNAMIC_SCHEMES, Scheme
 from edgesdk.target import Capability, Toolchain
 
 TARGET_NAME = "onnx"
@@ -29,6 +29,10 @@ def find_capability(runtime: Runtime) -> Capability:
 def _refusal(scheme: Scheme, runtime: Runtime) -> str | None:
     if runtime.delegate != DELEGATE:
         return f"files are written for {DELEGATE} here, not for {runtime.delegate!r}"
+    if scheme in DYNAMIC_SCHEMES:
+        return "TensorRT finds no ranges of activations at run time: int8 has calibrated ones"
+    if scheme in ("w8", "w4"):
+        return f"{scheme} weights are not written for TensorRT here; int8 is its narrow form"
     if scheme not in runtime.precisions:
         return f"the device profile lists no {scheme} for {runtime.runtime} on its {runtime.unit}"
     if scheme == "int8" and runtime.integer_io:

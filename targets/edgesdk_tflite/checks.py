@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from edgesdk.artifact import Check, TensorSpec
 from edgesdk.compressed import CompressedModel
+from edgesdk.layer_format import name_exceptions
 from edgesdk.scheme import Scheme
 from edgesdk.target import Emission
 from edgesdk.trace import export_model
@@ -17,12 +20,19 @@ from edgesdk_tflite.exported import (
     outputs_follow_inputs,
 )
 from edgesdk_tflite.flatbuffer import FileTensor, ModelFile
+from edgesdk_tflite.layer_recipes import (
+    layer_behind,
+    layer_formats,
+    scheme_found,
+    unasked_islands,
+)
 from edgesdk_tflite.layout import moves_channels
-from edgesdk_tflite.operators import computing_type, float_islands, kernels_not_in
+from edgesdk_tflite.operators import computing_type
 from edgesdk_tflite.quiet import captured_output
 
-KERNEL_TYPE: Mapping[Scheme, str] = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
-_BYTES: Mapping[str, int] = {"float32": 4, "float16": 2, "int8": 1}
+_BYTES: Mapping[str, float] = {"float32": 4, "float16": 2, "int8": 1, "int4": 0.5}
+# An int4 weight is off by half a step; the blocks' scales are rounded to float16.
+_INT4_STEPS = 0.5 + 7 * 2.0**-11
 
 
 def check_file(file: ModelFile, emission: Emission, model: CompressedModel) -> tuple[Check, ...]:
@@ -35,9 +45,11 @@ def check_file(file: ModelFile, emission: Emission, model: CompressedModel) -> t
         _tensors_as_stated(file, emission),
         _shapes_of_the_model(emission, model),
         _no_layout_transposition(file, emission),
-        _arithmetic(file, model.scheme),
+        _arithmetic(file, emission, model),
         _one_kind_of_io(file, model.scheme),
-        _kernel_storage(file, KERNEL_TYPE[model.scheme]),
+        _kernel_storage(file),
+        _layer_schemes(file, emission, model),
+        _int4_weights(file, emission, model),
         _kernel_count(file, expected),
         _constants_inside(file),
         _outputs_computed(file, emission, follows),
@@ -98,9 +110,9 @@ def _no_layout_transposition(file: ModelFile, emission: Emission) -> Check:
     )
 
 
-def _arithmetic(file: ModelFile, scheme: Scheme) -> Check:
-    if scheme == "int8":
-        islands = float_islands(file)
+def _arithmetic(file: ModelFile, emission: Emission, model: CompressedModel) -> Check:
+    if model.scheme == "int8":
+        islands = unasked_islands(file, emission.layer_of, model)
         named = sorted({f"{op.name} ({op.outputs[0].name})" for op in islands})
         return Check(
             name="arithmetic is int8",
@@ -127,23 +139,72 @@ def _one_kind_of_io(file: ModelFile, scheme: Scheme) -> Check:
     )
 
 
-def _kernel_storage(file: ModelFile, dtype: str) -> Check:
-    """Kernels have the scheme's type, the bytes that type takes, and finite values."""
-    wrong = list(kernels_not_in(file, dtype))
+def _kernel_storage(file: ModelFile) -> Check:
+    """Kernels take the bytes that their type takes, and hold finite values or have scales."""
+    wrong = []
     total = 0
     for _, kernel in file.kernels():
         assert kernel.data is not None
         total += len(kernel.data)
-        if kernel.dtype == dtype and len(kernel.data) != kernel.elements * _BYTES[dtype]:
+        if len(kernel.data) != math.ceil(kernel.elements * _BYTES.get(kernel.dtype, 0)):
             wrong.append(f"{kernel.name}: {len(kernel.data)} bytes for {kernel.elements} elements")
         elif kernel.dtype in ("float32", "float16") and not _is_finite(kernel):
             wrong.append(f"{kernel.name} holds infinity or NaN")
-        elif kernel.dtype == "int8" and not kernel.scales:
+        elif kernel.dtype.startswith("int") and not (kernel.scales or kernel.block_size):
             wrong.append(f"{kernel.name} has no scale")
     return Check(
-        name=f"kernels are stored as {dtype}",
+        name="kernels are whole",
         passed=not wrong,
         detail="; ".join(wrong) or f"{total} bytes",
+    )
+
+
+def _layer_schemes(file: ModelFile, emission: Emission, model: CompressedModel) -> Check:
+    """Every convolution and linear layer is in its scheme, kernel and arithmetic both.
+
+    A layer that LiteRT cannot have in the scheme asked for is in the one that the rules name, and
+    is named here too.
+    """
+    wrong, counts, exceptions = [], Counter[str](), []
+    for op, kernel, wanted in layer_formats(file, emission.layer_of, model):
+        layer = layer_behind(op.outputs[0].name, emission.layer_of)
+        found = scheme_found(op, kernel)
+        exceptions.append((layer or op.outputs[0].name, wanted))
+        counts[found] += 1
+        if found != wanted.scheme:
+            wrong.append(f"{op.name} ({kernel.name}, {kernel.dtype}) is {found}")
+    told = ", ".join(f"{count} in {scheme}" for scheme, count in sorted(counts.items()))
+    named = name_exceptions(exceptions)
+    return Check(
+        name="layers are in their schemes",
+        passed=not wrong and (bool(counts) or model.schemes <= {"fp32", "fp16"}),
+        detail="; ".join(wrong) or f"{told or 'no kernels'}" + (f"; {named}" if named else ""),
+    )
+
+
+def _int4_weights(file: ModelFile, emission: Emission, model: CompressedModel) -> Check:
+    """int4 kernels decode to the model's own weights, each within half a step of its block.
+
+    At int4 the outputs alone say little: rounding leaves noise near the signal.
+    """
+    wrong, compared = [], 0
+    for op, kernel in file.kernels():
+        if kernel.dtype != "int4":
+            continue
+        layer = layer_behind(op.outputs[0].name, emission.layer_of)
+        weight = dict(model.module.named_parameters()).get(f"{layer}.weight")
+        if weight is None or tuple(weight.shape) != kernel.shape or not kernel.block_size:
+            wrong.append(f"{kernel.name}: there is no such weight in layer {layer!r}")
+            continue
+        compared += 1
+        scales = kernel.spread_scales()
+        off = np.abs(kernel.int4_values() * scales - weight.detach().numpy())
+        if not bool((off <= scales * _INT4_STEPS + 1e-6).all()):
+            wrong.append(f"{kernel.name}: off by up to {(off / scales).max():.2f} steps")
+    return Check(
+        name="int4 weights are those of the model",
+        passed=not wrong,
+        detail="; ".join(wrong) or f"{compared} kernels compared",
     )
 
 

@@ -39,6 +39,7 @@ class FileTensor:
 
     ``buffer`` is what identifies a constant: tensors that share it share its bytes. ``scales`` and
     ``zero_points`` have one entry, or one a channel along ``axis``; none means not quantized.
+    ``block_size``: how many elements along the last axis share one of the ``block_scales``.
     ``is_dynamic``: the file leaves a size other than the batch open until it runs;
     ``is_variable``: its values stay from one inference to the next.
     """
@@ -53,6 +54,8 @@ class FileTensor:
     scales: tuple[float, ...]
     zero_points: tuple[int, ...]
     axis: int
+    block_size: int = 0
+    block_scales: NDArray[np.float16] | None = None
     is_dynamic: bool = False
     is_variable: bool = False
 
@@ -70,6 +73,20 @@ class FileTensor:
     def zero_point(self) -> int | None:
         """The zero point beside ``scale``, None where that is None."""
         return (self.zero_points or (0,))[0] if len(self.scales) == 1 else None
+
+    def int4_values(self) -> NDArray[np.int8]:
+        """Return the values of an int4 constant, two of which share a byte, the low half first."""
+        assert self.data is not None
+        halves = np.stack([self.data & 15, self.data >> 4], axis=-1).reshape(-1)[: self.elements]
+        signed: NDArray[np.int8] = ((halves ^ 8).astype(np.int8) - 8).reshape(self.shape)
+        return signed
+
+    def spread_scales(self) -> NDArray[np.float32]:
+        """Return the scale of every element of a constant that is quantized in blocks."""
+        assert self.block_scales is not None
+        rows = self.block_scales.astype(np.float32).reshape(self.shape[0], -1)
+        spread: NDArray[np.float32] = np.repeat(rows, self.block_size, axis=1)
+        return spread.reshape(self.shape)
 
     @property
     def elements(self) -> int:
@@ -265,6 +282,7 @@ def _tensors(model: Any, subgraph: int, graph: Any) -> list[FileTensor]:
     for index, tensor in enumerate(items(graph.tensors)):
         data = model.buffers[tensor.buffer].data
         quantization = tensor.quantization
+        block_size, block_scales = _blocks(model, graph, quantization)
         found.append(
             FileTensor(
                 subgraph=subgraph,
@@ -277,11 +295,22 @@ def _tensors(model: Any, subgraph: int, graph: Any) -> list[FileTensor]:
                 scales=tuple(float(s) for s in items(quantization and quantization.scale)),
                 zero_points=tuple(int(z) for z in items(quantization and quantization.zeroPoint)),
                 axis=int(quantization.quantizedDimension) if quantization else 0,
+                block_size=block_size,
+                block_scales=block_scales,
                 is_dynamic=any(size < 0 for size in items(tensor.shapeSignature)[1:]),
                 is_variable=bool(tensor.isVariable),
             )
         )
     return found
+
+
+def _blocks(model: Any, graph: Any, quantization: Any) -> tuple[int, NDArray[np.float16] | None]:
+    """Return size and scales of a tensor's blocks; size 0 where it is not quantized in blocks."""
+    details = quantization.details if quantization else None
+    if details is None or not getattr(details, "blockSize", 0):
+        return 0, None
+    scales = model.buffers[graph.tensors[details.scales].buffer].data
+    return int(details.blockSize), np.asarray(scales, np.uint8).view(np.float16)
 
 
 def _operators(model: Any, graph: Any, tensors: list[FileTensor]) -> Iterator[FileOperator]:

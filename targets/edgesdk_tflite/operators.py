@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgesdk.artifact import OpCount
-from edgesdk_tflite.flatbuffer import FileOperator, ModelFile
+from edgesdk_tflite.flatbuffer import KERNEL_INPUTS, FileOperator, ModelFile
 
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 _FLOATS = ("float64", "float32", "float16")
@@ -21,7 +21,7 @@ def count_operators(file: ModelFile) -> tuple[OpCount, ...]:
     counts: dict[tuple[str, str], list[int]] = {}
     seen: set[int] = set()
     for op in file.operators:
-        group = counts.setdefault((op.name, computing_type(op)), [0, 0])
+        group = counts.setdefault((op.name, _told_type(op)), [0, 0])
         group[0] += 1
         for tensor in op.inputs:
             if tensor is not None and tensor.data is not None and tensor.buffer not in seen:
@@ -42,6 +42,22 @@ def computing_type(op: FileOperator) -> str:
     if op.name in CONVERSIONS:
         return max((t.dtype for t in tensors), key=_width_rank)
     return min((t.dtype for t in op.activations or tensors), key=_width_rank, default="none")
+
+
+def _told_type(op: FileOperator) -> str:
+    """Return the type an operator computes in, and its kernel's where the two differ."""
+    computing = computing_type(op)
+    narrow = [
+        tensor.dtype
+        for position in KERNEL_INPUTS.get(op.name, ())
+        if position < len(op.inputs)
+        and (tensor := op.inputs[position]) is not None
+        and tensor.data is not None
+        and tensor.dtype in ("int8", "int4")
+    ]
+    if computing != "float32" or not narrow:
+        return computing
+    return f"dynamic int8, {narrow[0]} weights"
 
 
 def float_islands(file: ModelFile) -> tuple[FileOperator, ...]:

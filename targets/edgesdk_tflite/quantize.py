@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from edgesdk.compress.pt2e import calibration_batches
 from edgesdk.compressed import CompressedModel
 from edgesdk.errors import TaskError, UnsupportedModel
+from edgesdk.scheme import DYNAMIC_SCHEMES
 from edgesdk.task import Tensors
 from edgesdk_tflite.boundary import with_float_boundary
 from edgesdk_tflite.convert import SIGNATURE, FloatFile
 from edgesdk_tflite.flatbuffer import pack, parse_model, unpack
+from edgesdk_tflite.layer_recipes import add_layer_recipes, layer_behind, unasked_islands
 from edgesdk_tflite.layout import arrange
-from edgesdk_tflite.operators import CONVERSIONS, float_islands, kernels_not_in
+from edgesdk_tflite.operators import CONVERSIONS, kernels_not_in
 from edgesdk_tflite.quiet import captured_output
 
 
@@ -38,8 +40,9 @@ def calibration_data(model: CompressedModel) -> tuple[Tensors, ...]:
 
 
 def quantize_int8(
-    float_file: FloatFile, calibration: Sequence[Tensors], *, integer_io: bool
-) -> bytes:
+    float_file: FloatFile, calibration: Sequence[Tensors], model: CompressedModel, *,
+    integer_io: bool,
+) -> bytes:  # fmt: skip
     """Return the file with int8 weights and activations, calibrated on all of ``calibration``.
 
     ai-edge-quantizer's ``static_wi8_ai8``: weights symmetric with one scale per output channel,
@@ -49,6 +52,7 @@ def quantize_int8(
     and batches; the tool's own default, a moving average, clips: with it ResNet-20 on CIFAR-10
     kept 14 dB of signal to noise at the logits, with this 30 dB.
 
+    Around layers that ``model.layer_schemes`` takes out of int8 it converts to and from float.
     With ``integer_io`` the file takes and returns int8, otherwise float around the same graph.
     Raises ``UnsupportedModel`` where an operator stays in float: a file that is int8 in name
     only is of no use.
@@ -63,6 +67,7 @@ def quantize_int8(
         activation_num_bits=8,
         weight_num_bits=8,
     )
+    add_layer_recipes(recipes, float_file, model)
     samples = [_as_file_inputs(float_file, batch) for batch in calibration]
     with _quantizing():
         ranges = calibrator.Calibrator(
@@ -70,8 +75,27 @@ def quantize_int8(
         )
         ranges.calibrate({SIGNATURE: samples}, recipes)
         content = _apply(recipes, float_file, ranges.get_model_qsvs())
-    _require_int8(content, float_file.layer_of)
+    _require_int8(content, float_file.layer_of, model)
     return content if integer_io else with_float_boundary(content)
+
+
+def quantize_weights(float_file: FloatFile, model: CompressedModel) -> bytes:
+    """Return the file with narrow weights and float between its layers, each in its scheme.
+
+    ``int8_dynamic`` and ``int4_dynamic`` kernels multiply in int8 with the range of what they read
+    found at run time; a ``w8`` kernel is decoded by a DEQUANTIZE in front of a float operator.
+    """
+    from ai_edge_quantizer import qtyping, recipe_manager
+
+    recipes = recipe_manager.RecipeManager()
+    everything = qtyping.TFLOperationName.ALL_SUPPORTED
+    if model.scheme in DYNAMIC_SCHEMES:
+        recipes.add_dynamic_config(regex=".*", operation_name=everything, num_bits=8)
+    elif model.scheme == "w8":
+        recipes.add_weight_only_config(regex=".*", operation_name=everything, num_bits=8)
+    add_layer_recipes(recipes, float_file, model)
+    with _quantizing():
+        return _apply(recipes, float_file, None)
 
 
 def store_float16(float_file: FloatFile) -> bytes:
@@ -137,8 +161,8 @@ def _as_file_inputs(float_file: FloatFile, batch: Tensors) -> Mapping[str, NDArr
     }
 
 
-def _require_int8(content: bytes, layer_of: Mapping[str, str]) -> None:
-    islands = float_islands(parse_model(content))
+def _require_int8(content: bytes, layer_of: Mapping[str, str], model: CompressedModel) -> None:
+    islands = unasked_islands(parse_model(content), layer_of, model)
     computing = [op for op in islands if op.name not in CONVERSIONS] or islands
     if not computing:
         return
@@ -152,6 +176,5 @@ def _require_int8(content: bytes, layer_of: Mapping[str, str]) -> None:
 
 
 def _place(tensor: str, layer_of: Mapping[str, str]) -> str:
-    # The quantizer appends to the names of the tensors it inserts.
-    name = tensor.removesuffix("_quantized").removesuffix("_dequant")
-    return f"layer {layer_of[name]!r}" if name in layer_of else f"tensor {name!r}"
+    layer = layer_behind(tensor, layer_of)
+    return f"layer {layer!r}" if layer else f"tensor {tensor!r}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from edgesdk.artifact import Check, OpCount, inside
@@ -10,8 +11,16 @@ from edgesdk.device import Runtime
 from edgesdk.errors import UsageError, near_names
 from edgesdk.graph import OpGraph
 from edgesdk.host_runtime import HostRuntime
-from edgesdk.scheme import Scheme
-from edgesdk.target import Capability, Emission, Session, Simulation, Toolchain
+from edgesdk.layer_format import fallback_refusal
+from edgesdk.scheme import DYNAMIC_SCHEMES, Scheme
+from edgesdk.target import (
+    Capability,
+    Emission,
+    Session,
+    Simulation,
+    Toolchain,
+    refuse_schemes,
+)
 from edgesdk_tflite import packages
 from edgesdk_tflite.checks import check_file
 from edgesdk_tflite.emission import emit_model
@@ -22,6 +31,21 @@ from edgesdk_tflite.operators import count_operators
 from edgesdk_tflite.session import LiteRTSession
 
 MICRO = "tflite-micro"
+MIXES: Mapping[Scheme, tuple[Scheme, ...]] = {
+    "fp32": ("int8_dynamic", "int4_dynamic"),
+    "int8": ("fp32", "int8_dynamic", "int4_dynamic"),
+    "int8_dynamic": ("fp32", "int4_dynamic"),
+    "int4_dynamic": ("fp32", "int8_dynamic"),
+    "w8": ("fp32",),
+}
+UNMIXED = (
+    "the ranges of static int8 are calibrated through the whole network, and float16 weights are "
+    "cast through all of it: make that the network's scheme and name the layers that leave it"
+)
+MICRO_UNMIXED = (
+    "on a microcontroller a layer in float would pull in float kernels and buffers four times as "
+    "large; keep the network in one scheme"
+)
 HOST_RUNTIMES = ("litert", "litert-reference", MICRO)
 
 
@@ -45,7 +69,9 @@ class TFLiteTarget:
         ``fp16`` stores float16 kernels and float32 activations; a CPU computes such a file in
         float32, GPU and NPU delegates in float16.
         """
-        return Capability.of(lambda scheme: _refusal(scheme, runtime))
+        mixes: Mapping[Scheme, tuple[Scheme, ...]] = {} if runtime.runtime == MICRO else MIXES
+        unmixed = MICRO_UNMIXED if runtime.runtime == MICRO else UNMIXED
+        return Capability.of(lambda s: _refusal(s, runtime), mixes=mixes, unmixed=unmixed)
 
     def emit(self, model: CompressedModel, runtime: Runtime, folder: Path) -> Emission:
         """Write ``model.tflite`` and return how to feed it; equal models give equal bytes.
@@ -56,6 +82,7 @@ class TFLiteTarget:
         unusable calibration data, and ``TargetUnavailable``.
         """
         packages.require_converter()
+        refuse_schemes(self.capability(runtime), model)
         return emit_model(model, folder, integer_io=runtime.integer_io)
 
     def operators(self, folder: Path, emission: Emission) -> tuple[OpCount, ...]:
@@ -102,7 +129,13 @@ class TFLiteTarget:
 def _refusal(scheme: Scheme, runtime: Runtime) -> str | None:
     if scheme == "fp16" and runtime.runtime == MICRO:
         return "TensorFlow Lite Micro's DEQUANTIZE takes no float16, so such weights cannot load"
+    if scheme in DYNAMIC_SCHEMES and runtime.runtime == MICRO:
+        return "TensorFlow Lite Micro has no kernels that find ranges at run time"
+    if scheme == "w8" and runtime.runtime == MICRO:
+        return "TensorFlow Lite Micro would restore every kernel to float in its arena"
+    if scheme == "w4":
+        return "LiteRT stores int4 in blocks for int4_dynamic alone, which computes in int8 as well"
     if scheme not in runtime.precisions:
         known = ", ".join(runtime.precisions)
         return f"{runtime.runtime} on this device's {runtime.unit} is profiled for {known} only"
-    return None
+    return fallback_refusal(scheme, runtime.precisions)

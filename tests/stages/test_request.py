@@ -139,3 +139,24 @@ def test_keys_depend_on_the_task_and_on_every_part(resolving: Resolve) -> None:
     }
     assert len(keys) == 4
     assert resolving().key_for("emit", "a") == request.key_for("emit", "a")
+
+
+def test_a_request_can_be_held_to_some_schemes(resolving: Resolve) -> None:
+    request = resolving(only=("fp16",))
+    assert request.schemes == ("fp16",)
+    assert request.baseline_scheme == "fp32"
+    assert request.refused["fp32"] == "it was not among the schemes asked for"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("int9", "unknown scheme 'int9'"),
+        ("int8", "int8 is not possible on numpy for numpy_computer: this target has no quantizer"),
+    ],
+)
+def test_a_scheme_that_cannot_be_is_a_usage_error(
+    resolving: Resolve, name: str, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        resolving(only=(name,))

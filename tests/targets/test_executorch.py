@@ -75,8 +75,8 @@ def test_missing_executorch_is_unavailable_with_the_install_command(
 
 def test_offers_float_and_int8_and_says_why_not_the_rest() -> None:
     capability = TARGET.capability(runtime())
-    assert capability.schemes == ("fp32", "int8")
-    assert set(capability.refused) == {"fp16"}
+    assert capability.schemes == ("fp32", "int8", "int8_dynamic", "int4_dynamic")
+    assert set(capability.refused) == {"fp16", "w8", "w4"}
     assert "weight" in capability.refused["fp16"]
 
 
@@ -84,7 +84,7 @@ def test_offers_float_and_int8_and_says_why_not_the_rest() -> None:
     ("changes", "offered", "word"),
     [
         ({"delegate": "qnn"}, (), "qnn"),
-        ({"integer_io": True}, ("fp32",), "float"),
+        ({"integer_io": True}, ("fp32", "int8_dynamic", "int4_dynamic"), "float"),
         ({"precisions": {"fp32": runtime().precisions["fp32"]}}, ("fp32",), "profile"),
         ({"precisions": {}}, (), "profile"),
     ],
@@ -112,7 +112,7 @@ def test_emit_refuses_what_capability_refuses(
     scheme: Scheme, changes: dict, tmp_path: Path
 ) -> None:
     asked = runtime(**changes)
-    with pytest.raises(UnsupportedModel, match="does not take") as refusal:
+    with pytest.raises(UnsupportedModel, match="is not possible here") as refusal:
         TARGET.emit(compressed("perceptron", scheme), asked, tmp_path)
     assert TARGET.capability(asked).refused[scheme] in str(refusal.value)
     assert not list(tmp_path.iterdir())

@@ -121,7 +121,7 @@ def quantized_except(layer: str) -> Callable[[CompressedModel], torch.fx.GraphMo
 def test_a_layer_that_stayed_float_is_found_by_reading(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(emission, "quantize_static_int8", quantized_except("conv1"))
+    monkeypatch.setattr(emission, "quantize_graph", quantized_except("conv1"))
     model = compressed("residual", "int8")
     checks = TARGET.checks(tmp_path, TARGET.emit(model, runtime(), tmp_path), model)
     assert "precision" in failed(checks)

@@ -26,7 +26,7 @@ from edgesdk_tflite.flatbuffer import pack, unpack
 pytestmark = pytest.mark.toolchain
 
 ARITHMETIC = "arithmetic is int8"
-KERNELS_INT8 = "kernels are stored as int8"
+KERNELS_INT8 = "layers are in their schemes"
 
 
 def failed(folder: Path, emission: Emission, model: CompressedModel) -> dict[str, str]:
@@ -84,7 +84,7 @@ def test_float_kernels_of_the_other_width_fail(stored: Scheme, claimed: Scheme) 
 
     (name,) = failed(file.folder, file.emission, file.presented_as(claimed))
 
-    assert name == f"kernels are stored as {'float16' if claimed == 'fp16' else 'float32'}"
+    assert name == "layers are in their schemes"
 
 
 def test_an_int8_file_that_says_fp32_fails() -> None:
@@ -95,7 +95,7 @@ def test_an_int8_file_that_says_fp32_fails() -> None:
     assert set(found) == {
         "arithmetic is floating point",
         "inputs and outputs are of one kind",
-        "kernels are stored as float32",
+        "layers are in their schemes",
     }
 
 
@@ -250,7 +250,7 @@ def test_a_kernel_too_large_for_float16_fails() -> None:
 
     found = failed(file.folder, file.emission, file.model)
 
-    assert "infinity" in found["kernels are stored as float16"]
+    assert "infinity" in found["kernels are whole"]
 
 
 def counted(file: Emitted) -> dict[tuple[str, str], OpCount]:

@@ -55,7 +55,7 @@ class NumpyTarget:
 
     def capability(self, runtime: Runtime) -> Capability:
         """Return what this target can emit for a runtime, with a reason for each refusal."""
-        refused: dict[Scheme, str] = {"int8": "this target has no quantizer"}
+        refused = {s: "this target has no quantizer" for s in SCHEMES if s not in DTYPES}
         for scheme in DTYPES:
             if scheme not in runtime.precisions:
                 refused[scheme] = f"the device profile lists no {scheme} for {runtime.runtime}"

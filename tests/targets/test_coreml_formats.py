@@ -1,0 +1,59 @@
+"""Weight-only int8 and int4, layers of their own scheme in Core ML packages: read, evaluated."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from format_nets import block, images, model_in
+
+from edgesdk.artifact import Check
+from edgesdk.compressed import CompressedModel
+from edgesdk.device import Runtime
+from edgesdk.device_files import load_device
+from edgesdk.errors import UnsupportedModel
+from edgesdk.scheme import Scheme
+from edgesdk.target import find_target
+
+pytestmark = [pytest.mark.slow, pytest.mark.toolchain]
+
+IOS17 = load_device("iphone_15_pro").runtime_for("coreml")
+IOS18 = replace(IOS17, minimum_version="iOS18")
+TARGET = find_target("coreml")
+
+
+def checked(model: CompressedModel, runtime: Runtime, folder: Path) -> dict[str, Check]:
+    emission = TARGET.emit(model, runtime, folder)
+    return {check.name: check for check in TARGET.checks(folder, emission, model)}
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme", "layers", "told"),
+    [
+        ("images", "w8", {"head": "fp16"}, "1 in fp16, 4 in w8 of 5 layers"),
+        ("images", "int8", {"stem": "fp16", "hidden": "w8"}, "1 in fp16, 3 in int8, 1 in w8 of 5"),
+        ("block", "w4", {"query": "w8"}, "3 in w4, 2 in w8 of 5 layers; 1 in w8 instead: head"),
+    ],
+)
+def test_every_layer_is_in_its_scheme_and_evaluates_to_the_simulation(
+    name: str, scheme: Scheme, layers: dict[str, Scheme], told: str, tmp_path: Path
+) -> None:
+    net = images() if name == "images" else block()
+    model = model_in(net, scheme, layers)
+    checks = checked(model, IOS18 if scheme == "w4" else IOS17, tmp_path)
+    assert [check for check in checks.values() if not check.passed] == []
+    assert checks["precision"].detail.startswith(told)
+
+
+def test_weights_that_were_never_made_narrow_fail(tmp_path: Path) -> None:
+    emission = TARGET.emit(model_in(block(), "fp16"), IOS18, tmp_path)
+    checks = TARGET.checks(tmp_path, emission, model_in(block(), "w4"))
+    precision = next(check for check in checks if check.name == "precision")
+    assert not precision.passed
+    assert "up_linear is fp16" in precision.detail
+
+
+def test_what_cannot_be_is_refused_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModel, match="w4 weights need iOS 18 or macOS 15, not iOS17"):
+        TARGET.emit(model_in(block(), "w4"), IOS17, tmp_path)
+    with pytest.raises(UnsupportedModel, match="Core ML finds no ranges at run time"):
+        TARGET.emit(model_in(block(), "int8_dynamic"), IOS18, tmp_path)
