@@ -28,13 +28,14 @@ _WEIGHTS_SINCE: Mapping[Scheme, tuple[str, int]] = {
 
 MIXES: Mapping[Scheme, tuple[Scheme, ...]] = {
     "fp16": ("w8", "w4"),
-    "int8": ("fp16", "w8", "w4"),
+    "int8": ("fp16", "w4"),
     "w8": ("fp16", "w4"),
     "w4": ("fp16", "w8"),
 }
 UNMIXED = (
     "the ranges of static int8 are calibrated through the whole network, and what is not int8 is "
-    "float16 in all of it: make int8 the network's scheme and name the layers that leave it"
+    "float16 in all of it: make int8 the network's scheme and name the layers that leave it for "
+    "fp16 or w4 (w8 between int8 activations is int8)"
 )
 
 COMPUTE_UNITS: Mapping[str, str] = {

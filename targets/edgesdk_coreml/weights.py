@@ -99,9 +99,11 @@ def _weight_tolerance(
         scale = scale.reshape([-1 if d == axis else 1 for d in range(weight.dim())])
     elif scale.dim() == weight.dim():
         scale = spread_blocks(scale, weight)
-    # The scale is itself rounded to float16, and the decoded weight once more.
-    rounded_scale = (weight.abs() + scale / 2) * _HALF_ULP_FLOAT16
-    return tolerance + scale / 2 + rounded_scale + _LARGEST_INT8 * _HALF_SUBNORMAL_FLOAT16
+    # coremltools rounds weights to float16 and divides them by their scales in float16 before it
+    # rounds to integers; static int8 comes as integers, but its scales are then rounded to float16.
+    # The decoded weight, rounded once more, is in the tolerance already.
+    in_float16 = 2 * (weight.abs() + scale / 2) * _HALF_ULP_FLOAT16
+    return tolerance + scale / 2 + in_float16 + _LARGEST_INT8 * _HALF_SUBNORMAL_FLOAT16
 
 
 def _is_float32(op: Operation) -> bool:
