@@ -7,9 +7,9 @@ the checks on an emitted file compare each layer with them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from edgesdk.errors import UnsupportedModel, UsageError, unknown_name
 from edgesdk.graph import Op, OpGraph
@@ -37,11 +37,6 @@ class Weighted:
     kind: str
     shape: tuple[int, ...]
     groups: int = 1
-
-    @property
-    def is_depthwise(self) -> bool:
-        """Whether every channel is convolved, or only scaled, by itself."""
-        return self.shape[1] == 1 and (self.groups > 1 or math.prod(self.shape[1:]) == 1)
 
     @property
     def inputs(self) -> int:
@@ -120,12 +115,21 @@ def require_formats(
                 f"layer {op.layer!r} cannot be {layer_schemes[op.layer]}: {found.reason}",
                 next_step=f"leave it to the network's {scheme}, which makes it {found.scheme}",
             )
+    refusal = scheme_refusal(graph, target, scheme, layer_schemes)
+    if refusal is not None:
+        raise UnsupportedModel(refusal, next_step="choose another scheme")
+
+
+def scheme_refusal(
+    graph: OpGraph, target: str, scheme: Scheme,
+    layer_schemes: LayerSchemes = MappingProxyType({}),
+) -> str | None:  # fmt: skip
+    """Return why not a single layer of the graph can have a scheme, None where one can."""
+    formats = op_formats(graph, target, scheme, layer_schemes)
     reasons = sorted({found.reason for found in formats.values() if found.reason})
-    if reasons and not any(found.scheme == scheme for found in formats.values()):
-        raise UnsupportedModel(
-            f"no layer of the model can be {scheme}: {'; '.join(reasons)}",
-            next_step="choose another scheme",
-        )
+    if not reasons or any(found.scheme == scheme for found in formats.values()):
+        return None
+    return f"no layer of the model can be {scheme}: {'; '.join(reasons)}"
 
 
 def name_exceptions(formats: Iterable[tuple[str, LayerFormat]]) -> str:
@@ -147,12 +151,19 @@ def _executorch(layer: Weighted, asked: Scheme) -> LayerFormat:
     """XNNPACK finds ranges at run time for linear layers and plain 2-D convolutions."""
     if asked == "int4_dynamic":
         return _int4(layer, asked, "int8_dynamic", _executorch)
-    plain = layer.kind == "conv2d" and layer.groups == 1 and not layer.is_depthwise
+    plain = layer.kind == "conv2d" and layer.groups == 1 and layer.inputs > 1
     if asked == "int8_dynamic" and layer.kind != "linear" and not plain:
-        what = "depthwise" if layer.is_depthwise else "grouped" if layer.groups > 1 else layer.kind
-        reason = f"XNNPACK finds no ranges at run time for {what} convolutions"
+        reason = f"XNNPACK finds no ranges at run time for {_unusual(layer)}"
         return LayerFormat(scheme="fp32", reason=reason)
     return LayerFormat(scheme=asked)
+
+
+def _unusual(layer: Weighted) -> str:
+    if layer.kind != "conv2d":
+        return f"a {layer.kind}"
+    if layer.inputs == 1:  # XNNPACK calls it depthwise whatever its groups
+        return "convolutions that read one channel each"
+    return "grouped convolutions"
 
 
 def _tflite(layer: Weighted, asked: Scheme) -> LayerFormat:

@@ -22,7 +22,7 @@ from edgesdk.stages.baseline import establish_baseline, predict_baseline, with_a
 from edgesdk.stages.feedback import decide_only, find_attempt
 from edgesdk.stages.learning import learn_graph, learn_sensitivity
 from edgesdk.stages.planning import check_replay
-from edgesdk.stages.request import Request, resolve
+from edgesdk.stages.request import Request, for_graph, resolve
 from edgesdk.stages.sealing import seal
 from edgesdk.task import Task
 from edgesdk.task_source import load_task
@@ -63,6 +63,7 @@ def compile_task(
         if plan is not None:
             check_replay(request, plan)
         graph = learn_graph(request)
+        request = for_graph(request, graph)
         baseline = establish_baseline(request, graph)
         sensitivity = None
         if plan is not None:
@@ -103,6 +104,7 @@ def plan_task(
             only=schemes,
         )
         graph = learn_graph(request)
+        request = for_graph(request, graph)
         baseline = predict_baseline(request, graph)
         attempt = decide_only(request, learn_sensitivity(request, graph), baseline)
     if attempt.status == "infeasible":

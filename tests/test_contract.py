@@ -29,14 +29,15 @@ from edgesdk.trace import trace
 
 
 class Net(nn.Module):
-    """Convolutions with batch norm, a depthwise one, a residual, pooling and a linear layer."""
+    """Convolutions with batch norm, a depthwise one, a residual, pooling and a linear layer, wide
+    enough for groups of 32 inputs."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
-        self.depthwise = nn.Conv2d(16, 16, 3, padding=1, groups=16)
-        self.pointwise = nn.Conv2d(16, 16, 1)
-        self.head = nn.Linear(16, 10)
+        self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU())
+        self.depthwise = nn.Conv2d(32, 32, 3, padding=1, groups=32)
+        self.pointwise = nn.Conv2d(32, 32, 1)
+        self.head = nn.Linear(32, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.stem(x)

@@ -239,7 +239,7 @@ class _Lowering:
                 elements=kernel.weights,
                 element_bytes=WEIGHT_BYTES[scheme],
                 rank=rank,
-                scales=kernel.biases if scheme in ("int8", "int8_dynamic", "w8") else 0,
+                scales=kernel.biases if scheme in ("int8", "int8_dynamic") else 0,
                 is_constant=True,
                 layer=layer,
             )
@@ -255,7 +255,7 @@ class _Lowering:
                     layer=layer,
                 )
             )
-        if scheme not in ("fp16", "w8"):
+        if scheme != "fp16":
             return weight
         index = self.found.add(
             FormTensor(elements=kernel.weights, element_bytes=4, rank=rank, layer=layer)

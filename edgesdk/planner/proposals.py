@@ -10,6 +10,7 @@ import numpy as np
 from edgesdk.budget import Condition
 from edgesdk.device import Runtime
 from edgesdk.figure import Figure, FigureName, Figures
+from edgesdk.layer_format import scheme_refusal
 from edgesdk.planner.options import Option, option_for
 from edgesdk.planner.prediction import predict_costs
 from edgesdk.planner.program import Limits, Solution, solve
@@ -69,6 +70,8 @@ class Proposer:
                 options += [best] if best else []
             options += [(option, 0.0) for option in prices.tried if option.scheme == scheme]
             for option, gap in options:
+                if not self._has_a_layer(option):
+                    continue
                 costs = prices.of(option)
                 found[scheme, option.widths] = Proposed(option=option, costs=costs, gap=gap)
         return tuple(found.values())
@@ -82,6 +85,12 @@ class Proposer:
 
     def _option(self, widths: Widths, scheme: Scheme) -> Option:
         return option_for(widths, self.sensitivity.widths.full, scheme)
+
+    def _has_a_layer(self, option: Option) -> bool:
+        """Return whether a layer is left that can have the scheme: pruning may leave no inputs
+        that divide into int4's groups, and such a file would be another option's."""
+        graph = self.sensitivity.widths.at(option.widths)
+        return scheme_refusal(graph, self.runtime.target, option.scheme) is None
 
     @property
     def _losses(self) -> list[Floats]:

@@ -178,10 +178,13 @@ class Sensitivity:
 
 
 def measure_sensitivity(
-    task: Task, graph: OpGraph, outputs: Sequence[OutputSpec], *,
+    task: Task, graph: OpGraph, outputs: Sequence[OutputSpec], *, target: str,
     schemes: Sequence[Scheme], channel_multiple: int, progress: Progress,
 ) -> Sensitivity:  # fmt: skip
-    """Return what every width of every group and every scheme loses, unrecovered."""
+    """Return what every width of every group and every scheme loses, unrecovered.
+
+    ``target`` names whose rules say which layers can have a scheme.
+    """
     inputs, batches = _sample_inputs(task)
     measuring = _Measuring(task, outputs, batches)
     groups, scores, notes = _scored_groups(task)
@@ -189,7 +192,7 @@ def measure_sensitivity(
     widths, width_notes = measure_widths(task.model, task.example_inputs, groups, graph)
     groups = tuple(group for group in groups if group.layer in widths.groups)
     choices = width_choices(widths.full, [group.unit for group in groups], channel_multiple)
-    formats = tuple(measuring.format(scheme) for scheme in schemes)
+    formats = tuple(measuring.format(scheme, target) for scheme in schemes)
     measuring.limit_samples(graph.macs, len(groups))
     curves = []
     for index, (group, row) in enumerate(zip(groups, choices, strict=True)):
@@ -229,8 +232,8 @@ class _Measuring:
         self.noise = _noise(task, self.metric)
         self.notes = (_noise_note(self.noise),) if self.noise else ()
 
-    def format(self, scheme: Scheme) -> FormatPoint:
-        changed = simulate(self._model, scheme, self._batches)
+    def format(self, scheme: Scheme, target: str) -> FormatPoint:
+        changed = simulate(self._model, scheme, self._batches, target=target)
         divergence, drop = self._divergence(changed), self._drop(changed)
         return FormatPoint(
             scheme=scheme, loss=divergence.loss, disagreement=divergence.disagreement, drop=drop

@@ -1,51 +1,133 @@
-"""Simulate a number format in float PyTorch, to estimate what it costs before any emission."""
+"""Simulate number formats in float PyTorch, to estimate what they cost before any emission.
+
+Each layer is rounded in the scheme that its target gives it (``edgesdk.layer_format``): weights
+once, what it reads by a hook in front of it. It ranks options; the emitted file is what is judged.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
-from edgesdk.scheme import Scheme
+from edgesdk.layer_format import LayerSchemes, Weighted, layer_format
+from edgesdk.scheme import DYNAMIC_SCHEMES, GROUP_SIZE, INT4_SCHEMES, Scheme
 from edgesdk.task import Tensors
 
-_QUANTIZED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.ConvTranspose1d, nn.ConvTranspose2d)
+_KINDS: Mapping[type[nn.Module], str] = {
+    nn.Linear: "linear",
+    nn.Conv1d: "conv1d",
+    nn.Conv2d: "conv2d",
+    nn.Conv3d: "conv3d",
+    nn.ConvTranspose1d: "conv_transpose1d",
+    nn.ConvTranspose2d: "conv_transpose2d",
+    nn.ConvTranspose3d: "conv_transpose3d",
+}
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_LEAST_SCALE = 1e-12
+_INT8_STEPS = 127
+# A group's largest weight in steps, and what its scale is rounded to. ExecuTorch uses all of -8 to
+# 7 (torchao's symmetric mapping divides the range by 15) and keeps bfloat16; the others -7 to 7.
+_INT4_GROUPS: Mapping[str, tuple[float, torch.dtype]] = {"executorch": (7.5, torch.bfloat16)}
+_OTHER_INT4_GROUPS = (7.0, torch.float16)
+
+Hook = Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]
 
 
-def simulate(module: nn.Module, scheme: Scheme, calibration: Sequence[Tensors]) -> nn.Module:
+def simulate(
+    module: nn.Module, scheme: Scheme, calibration: Sequence[Tensors], *, target: str,
+    layer_schemes: LayerSchemes = MappingProxyType({}),
+) -> nn.Module:  # fmt: skip
     """Return a copy that computes with the scheme's rounding; ``fp32`` returns an exact copy.
 
     ``fp16`` rounds every weight to float16. ``int8`` rounds weights per output channel
     (symmetric) and the inputs of every convolution and linear layer per tensor (affine), with
-    ranges observed on ``calibration``. It ranks options; the emitted file is what is judged.
+    ranges observed on ``calibration``. Dynamic schemes round inputs with the range found at run
+    time: a row's for linear layers, a sample's for convolutions. int4 weights have a scale for
+    each group of 32 inputs. ``w8`` and ``w4`` round weights alone. ``layer_schemes`` names (by
+    module path) the layers that have another scheme than the network; what ``target`` cannot give
+    a layer, the layer gets as the target gives it.
     """
     simulated = copy.deepcopy(module).eval()
+    formats = _formats(simulated, scheme, layer_schemes, target)
     if scheme == "fp16":
-        for parameter in simulated.parameters():
-            parameter.data = parameter.data.half().float()
-    if scheme == "int8":
-        _round_activations(simulated, calibration)
-        _round_weights(simulated)
+        _halve(simulated)
+    static = [layer for layer, own in formats.items() if own == "int8"]
+    _round_static_inputs(simulated, static, calibration)
+    for layer, own in formats.items():
+        if own == "fp16" and scheme != "fp16":
+            _halve(layer)
+        elif own not in ("fp32", "fp16"):
+            _round_weight(layer, own, target)
+        if own in DYNAMIC_SCHEMES:
+            layer.register_forward_pre_hook(_dynamic_rounding(layer))
     return simulated
 
 
-def _quantized_layers(module: nn.Module) -> list[nn.Module]:
-    return [layer for layer in module.modules() if isinstance(layer, _QUANTIZED)]
+def _formats(
+    module: nn.Module, scheme: Scheme, layer_schemes: LayerSchemes, target: str
+) -> dict[nn.Module, Scheme]:
+    """Return the scheme that each layer with weights gets."""
+    found: dict[nn.Module, Scheme] = {}
+    for path, layer in module.named_modules():
+        kind = next((name for known, name in _KINDS.items() if isinstance(layer, known)), None)
+        if kind is not None:
+            groups = getattr(layer, "groups", 1)
+            weighted = Weighted(kind=kind, shape=tuple(_weight(layer).shape), groups=groups)
+            asked = layer_schemes.get(path, scheme)
+            found[layer] = layer_format(target, weighted, asked).scheme
+    return found
 
 
-def _round_weights(module: nn.Module) -> None:
-    for layer in _quantized_layers(module):
-        weight: Tensor = layer.weight  # type: ignore[assignment]
-        axis = 1 if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d) else 0
-        others = [d for d in range(weight.dim()) if d != axis]
-        scale = weight.detach().abs().amax(dim=others, keepdim=True).clamp_min(1e-12) / 127
-        weight.data = (weight.data / scale).round().clamp(-127, 127) * scale
+def _weight(layer: nn.Module) -> Tensor:
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight
 
 
-def _round_activations(module: nn.Module, calibration: Sequence[Tensors]) -> None:
+def _halve(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        parameter.data = parameter.data.half().float()
+
+
+def _round_weight(layer: nn.Module, scheme: Scheme, target: str) -> None:
+    weight = _weight(layer)
+    with torch.no_grad():
+        weight.data = (
+            _in_groups(weight, *_INT4_GROUPS.get(target, _OTHER_INT4_GROUPS))
+            if scheme in INT4_SCHEMES
+            else _per_channel(weight, 1 if isinstance(layer, _TRANSPOSED) else 0)
+        )
+
+
+def _per_channel(weight: Tensor, axis: int) -> Tensor:
+    others = [d for d in range(weight.dim()) if d != axis]
+    scale = weight.abs().amax(dim=others, keepdim=True).clamp_min(_LEAST_SCALE) / _INT8_STEPS
+    return (weight / scale).round().clamp(-_INT8_STEPS, _INT8_STEPS) * scale
+
+
+def _in_groups(weight: Tensor, steps: float, kept: torch.dtype) -> Tensor:
+    """Round ``[C_out, C_in, *K]``, 32 inputs of an output channel (and all taps) to a scale.
+
+    Inputs that do not divide so, which a target from elsewhere may take, have one scale together.
+    """
+    inputs = weight.shape[1]
+    size = GROUP_SIZE if inputs % GROUP_SIZE == 0 else inputs
+    grouped = weight.reshape(weight.shape[0], -1, size, *weight.shape[2:])
+    within = list(range(2, grouped.dim()))
+    scale = (grouped.abs().amax(dim=within, keepdim=True) / steps).to(kept).to(weight.dtype)
+    scale = scale.clamp_min(_LEAST_SCALE)
+    rounded = (grouped / scale).round().clamp(-int(steps + 0.5), int(steps)) * scale
+    return rounded.reshape(weight.shape)
+
+
+def _round_static_inputs(
+    module: nn.Module, layers: Sequence[nn.Module], calibration: Sequence[Tensors]
+) -> None:
     """Observe each layer's input range, then hook its rounding in front of the layer."""
     ranges: dict[nn.Module, tuple[float, float]] = {}
 
@@ -53,7 +135,8 @@ def _round_activations(module: nn.Module, calibration: Sequence[Tensors]) -> Non
         low, high = ranges.get(layer, (0.0, 0.0))
         ranges[layer] = (min(low, float(inputs[0].min())), max(high, float(inputs[0].max())))
 
-    layers = _quantized_layers(module)
+    if not layers:
+        return
     handles = [layer.register_forward_pre_hook(observe) for layer in layers]
     with torch.no_grad():
         for inputs in calibration:
@@ -70,7 +153,32 @@ def _fake_quantize(
     low: float, high: float, _layer: nn.Module, inputs: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
     """Round a layer's first input to 256 steps of its range; bound by value, so copies keep it."""
-    scale = max((high - low) / 255, 1e-12)
-    zero_point = round(-128 - low / scale)
-    integers = (inputs[0] / scale).round().add(zero_point).clamp(-128, 127)
-    return ((integers - zero_point) * scale, *inputs[1:])
+    return (_affine(inputs[0], torch.tensor(low), torch.tensor(high)), *inputs[1:])
+
+
+def _dynamic_rounding(layer: nn.Module) -> Hook:
+    return _round_rows if isinstance(layer, nn.Linear) else _round_samples
+
+
+def _round_rows(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Round each row of a linear layer's input to 256 steps of the row's own range."""
+    return (_with_range_over(inputs[0], [inputs[0].dim() - 1]), *inputs[1:])
+
+
+def _round_samples(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Round each sample of a convolution's input to 256 steps of the sample's own range."""
+    return (_with_range_over(inputs[0], list(range(1, inputs[0].dim()))), *inputs[1:])
+
+
+def _with_range_over(values: Tensor, axes: list[int]) -> Tensor:
+    low = values.amin(axes, keepdim=True).clamp(max=0)
+    high = values.amax(axes, keepdim=True).clamp(min=0)
+    return _affine(values, low, high)
+
+
+def _affine(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Round to 256 steps between two ends around zero, which stays exact."""
+    scale = ((high - low) / 255).clamp_min(_LEAST_SCALE)
+    zero_point = (-128 - low / scale).round()
+    integers = (values / scale).round().add(zero_point).clamp(-128, 127)
+    return (integers - zero_point) * scale

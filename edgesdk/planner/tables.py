@@ -15,6 +15,7 @@ from edgesdk.cost.latency import predict_latency
 from edgesdk.cost.memory import predict_memory
 from edgesdk.device import Runtime
 from edgesdk.graph import OpGraph
+from edgesdk.layer_format import op_schemes
 from edgesdk.planner.widths import WidthModel, Widths
 from edgesdk.scheme import Scheme
 
@@ -70,7 +71,9 @@ def cost_tables(
         return sum(op.latency_ms for op in prediction.per_op if op.op in leads)
 
     def stored(part: OpGraph, leads: frozenset[str]) -> float:
-        return sum(weight_bytes(k, scheme) for k in fuse(part) if k.op.name in leads)
+        own = op_schemes(part, runtime.target, scheme, {})
+        kernels = (kernel for kernel in fuse(part) if kernel.op.name in leads)
+        return sum(weight_bytes(kernel, own.get(kernel.op.name, scheme)) for kernel in kernels)
 
     kernels = fuse(model.graph)
     latency_table = _table(model, choices, kernels, latency)

@@ -20,7 +20,8 @@ def learn_graph(request: Request) -> OpGraph:
 
 
 def learn_sensitivity(request: Request, graph: OpGraph) -> Sensitivity:
-    """Return what narrower groups and each scheme cost, measured once per task and multiple."""
+    """Return what narrower groups and each scheme cost, measured once per task, multiple and
+    target: which layers can have a scheme is the target's to say."""
     multiple = request.runtime.channel_multiple
 
     def build() -> Sensitivity:
@@ -29,13 +30,14 @@ def learn_sensitivity(request: Request, graph: OpGraph) -> Sensitivity:
             request.task,
             graph,
             request.outputs,
+            target=request.target.name,
             schemes=request.schemes,
             channel_multiple=multiple,
             progress=request.progress,
         )
 
-    schemes = ",".join(request.schemes)
-    key = request.key_for("sensitivity", schemes, multiple, repr(JOINT_SHARES), _versions())
+    formats = f"{request.target.name} {','.join(request.schemes)}"
+    key = request.key_for("sensitivity", formats, multiple, repr(JOINT_SHARES), _versions())
     return request.cache.document("sensitivity", key, Sensitivity, build)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -13,8 +13,10 @@ from edgesdk.compress.accelerator import find_accelerator
 from edgesdk.device import DeviceProfile, Runtime
 from edgesdk.device_files import load_device
 from edgesdk.effort import Effort
-from edgesdk.errors import TargetUnavailable, UsageError, unknown_name
+from edgesdk.errors import TargetUnavailable, UnsupportedModel, UsageError, unknown_name
+from edgesdk.graph import OpGraph
 from edgesdk.host_runtime import HostRuntime
+from edgesdk.layer_format import scheme_refusal
 from edgesdk.profiling.bench import Bench
 from edgesdk.profiling.runners import find_runner
 from edgesdk.progress import Progress
@@ -129,6 +131,24 @@ def resolve(
         progress=progress,
         bench=bench,
     )
+
+
+def for_graph(request: Request, graph: OpGraph) -> Request:
+    """Return the request without the schemes that no layer of the graph can have.
+
+    Raises ``UnsupportedModel`` where no scheme is left among those asked for.
+    """
+    target = request.target.name
+    found = {scheme: scheme_refusal(graph, target, scheme) for scheme in request.schemes}
+    left = tuple(scheme for scheme, reason in found.items() if reason is None)
+    reasons = {scheme: reason for scheme, reason in found.items() if reason is not None}
+    if not left:
+        raise UnsupportedModel(
+            "; ".join(reasons.values()),
+            expected="a scheme that some layer can have",
+            next_step="leave --scheme out, or name another one",
+        )
+    return replace(request, schemes=left, refused={**request.refused, **reasons})
 
 
 def _check_target(profile: DeviceProfile, target: str | None) -> None:

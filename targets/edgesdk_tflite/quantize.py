@@ -83,7 +83,7 @@ def quantize_weights(float_file: FloatFile, model: CompressedModel) -> bytes:
     """Return the file with narrow weights and float between its layers, each in its scheme.
 
     ``int8_dynamic`` and ``int4_dynamic`` kernels multiply in int8 with the range of what they read
-    found at run time; a ``w8`` kernel is decoded by a DEQUANTIZE in front of a float operator.
+    found at run time.
     """
     from ai_edge_quantizer import qtyping, recipe_manager
 
@@ -91,8 +91,6 @@ def quantize_weights(float_file: FloatFile, model: CompressedModel) -> bytes:
     everything = qtyping.TFLOperationName.ALL_SUPPORTED
     if model.scheme in DYNAMIC_SCHEMES:
         recipes.add_dynamic_config(regex=".*", operation_name=everything, num_bits=8)
-    elif model.scheme == "w8":
-        recipes.add_weight_only_config(regex=".*", operation_name=everything, num_bits=8)
     add_layer_recipes(recipes, float_file, model)
     with _quantizing():
         return _apply(recipes, float_file, None)

@@ -36,7 +36,6 @@ MIXES: Mapping[Scheme, tuple[Scheme, ...]] = {
     "int8": ("fp32", "int8_dynamic", "int4_dynamic"),
     "int8_dynamic": ("fp32", "int4_dynamic"),
     "int4_dynamic": ("fp32", "int8_dynamic"),
-    "w8": ("fp32",),
 }
 UNMIXED = (
     "the ranges of static int8 are calibrated through the whole network, and float16 weights are "
@@ -131,10 +130,9 @@ def _refusal(scheme: Scheme, runtime: Runtime) -> str | None:
         return "TensorFlow Lite Micro's DEQUANTIZE takes no float16, so such weights cannot load"
     if scheme in DYNAMIC_SCHEMES and runtime.runtime == MICRO:
         return "TensorFlow Lite Micro has no kernels that find ranges at run time"
-    if scheme == "w8" and runtime.runtime == MICRO:
-        return "TensorFlow Lite Micro would restore every kernel to float in its arena"
-    if scheme == "w4":
-        return "LiteRT stores int4 in blocks for int4_dynamic alone, which computes in int8 as well"
+    if scheme in ("w8", "w4"):
+        other = "int8_dynamic" if scheme == "w8" else "int4_dynamic"
+        return f"LiteRT computes {other} from the same weights, and faster: take that"
     if scheme not in runtime.precisions:
         known = ", ".join(runtime.precisions)
         return f"{runtime.runtime} on this device's {runtime.unit} is profiled for {known} only"

@@ -22,6 +22,7 @@ def measured(task: Task) -> Sensitivity:
         task,
         graph,
         output_specs(task),
+        target="executorch",
         schemes=("fp32", "fp16"),
         channel_multiple=4,
         progress=Silent(),

@@ -36,7 +36,7 @@ def test_the_model_itself_is_left_alone(scheme: Scheme) -> None:
     model = network()
     before = copy.deepcopy(model.state_dict())
     outputs = answer(model, images())
-    simulate(model, scheme, [(images(),)])
+    simulate(model, scheme, [(images(),)], target="tflite")
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert torch.equal(answer(model, images()), outputs)
     assert not any(module._forward_pre_hooks for module in model.modules())
@@ -44,14 +44,14 @@ def test_the_model_itself_is_left_alone(scheme: Scheme) -> None:
 
 def test_fp32_computes_exactly_the_same() -> None:
     model = network()
-    simulated = simulate(model, "fp32", [])
+    simulated = simulate(model, "fp32", [], target="tflite")
     assert simulated is not model
     assert torch.equal(answer(simulated, images()), answer(model, images()))
 
 
 def test_fp16_rounds_every_weight_and_nothing_more() -> None:
     model = network()
-    simulated = simulate(model, "fp16", [])
+    simulated = simulate(model, "fp16", [], target="tflite")
     for wanted, got in zip(model.parameters(), simulated.parameters(), strict=True):
         assert torch.equal(got, wanted.half().float())
     assert not torch.equal(answer(simulated, images()), answer(model, images()))
@@ -59,7 +59,9 @@ def test_fp16_rounds_every_weight_and_nothing_more() -> None:
 
 def test_int8_costs_something_and_not_much() -> None:
     model = network()
-    noise = answer(simulate(model, "int8", [(images(),)]), images()) - answer(model, images())
+    noise = answer(simulate(model, "int8", [(images(),)], target="tflite"), images()) - answer(
+        model, images()
+    )
     ratio = float(noise.norm() / answer(model, images()).norm())
     assert 1e-4 < ratio < 0.1
 
@@ -71,7 +73,7 @@ def levels(weight: Tensor, axis: int) -> list[int]:
 def test_int8_weights_are_symmetric_per_output_channel() -> None:
     model = nn.Sequential(nn.Linear(64, 3)).eval()
     model[0].weight.data *= torch.tensor([[1.0], [100.0], [1e-3]])
-    rounded = simulate(model, "int8", [(torch.randn(4, 64),)])[0].weight  # type: ignore[index]
+    rounded = simulate(model, "int8", [(torch.randn(4, 64),)], target="tflite")[0].weight  # type: ignore[index]
     scale = model[0].weight.abs().amax(1, keepdim=True) / 127
     integers = rounded / scale
     assert torch.allclose(integers, integers.round(), atol=1e-3)
@@ -83,7 +85,7 @@ def test_int8_weights_are_symmetric_per_output_channel() -> None:
 def test_a_transposed_convolutions_output_channels_lie_on_the_second_axis() -> None:
     model = nn.Sequential(nn.ConvTranspose2d(2, 3, 2)).eval()
     model[0].weight.data *= torch.tensor([1.0, 1e4, 1e-4]).reshape(1, 3, 1, 1)
-    rounded = simulate(model, "int8", [(torch.randn(1, 2, 4, 4),)])[0].weight  # type: ignore[index]
+    rounded = simulate(model, "int8", [(torch.randn(1, 2, 4, 4),)], target="tflite")[0].weight  # type: ignore[index]
     error = (rounded - model[0].weight).abs().amax((0, 2, 3))
     assert bool((error <= model[0].weight.abs().amax((0, 2, 3)) / 127 * 0.5001).all())
 
@@ -91,7 +93,7 @@ def test_a_transposed_convolutions_output_channels_lie_on_the_second_axis() -> N
 def test_int8_activations_are_rounded_to_the_range_that_was_seen() -> None:
     model = nn.Sequential(nn.Linear(1, 1, bias=False)).eval()
     model[0].weight.data.fill_(1.0)
-    simulated = simulate(model, "int8", [(torch.tensor([[-1.0], [3.0]]),)])
+    simulated = simulate(model, "int8", [(torch.tensor([[-1.0], [3.0]]),)], target="tflite")
     scale = 4 / 255
     inputs = torch.linspace(-1, 3, 50).reshape(-1, 1)
     assert float((answer(simulated, inputs) - inputs).abs().max()) <= scale * 0.51
@@ -103,7 +105,7 @@ def test_int8_activations_are_rounded_to_the_range_that_was_seen() -> None:
 def test_a_range_that_never_touches_zero_still_holds_it() -> None:
     model = nn.Sequential(nn.Linear(1, 1, bias=False)).eval()
     model[0].weight.data.fill_(1.0)
-    simulated = simulate(model, "int8", [(torch.tensor([[5.0], [6.0]]),)])
+    simulated = simulate(model, "int8", [(torch.tensor([[5.0], [6.0]]),)], target="tflite")
     assert float(answer(simulated, torch.zeros(1, 1))) == 0.0
     assert float(answer(simulated, torch.full((1, 1), 6.0))) == pytest.approx(6.0, abs=6 / 255)
 
@@ -112,7 +114,7 @@ def test_the_range_is_of_all_calibration_batches_together() -> None:
     model = nn.Sequential(nn.Linear(1, 1, bias=False)).eval()
     model[0].weight.data.fill_(1.0)
     batches = [(torch.tensor([[value]]),) for value in (10.0, -5.0, 1.0)]
-    simulated = simulate(model, "int8", batches)
+    simulated = simulate(model, "int8", batches, target="tflite")
     ends = answer(simulated, torch.tensor([[-5.0], [10.0]])).flatten()
     assert ends.tolist() == pytest.approx([-5.0, 10.0], abs=15 / 255)
 
@@ -121,13 +123,92 @@ def test_zero_weights_and_zero_inputs_stay_zero() -> None:
     model = nn.Sequential(nn.Linear(2, 2)).eval()
     nn.init.zeros_(model[0].weight)
     nn.init.zeros_(model[0].bias)
-    simulated = simulate(model, "int8", [(torch.zeros(1, 2),)])
+    simulated = simulate(model, "int8", [(torch.zeros(1, 2),)], target="tflite")
     assert torch.equal(answer(simulated, torch.ones(3, 2)), torch.zeros(3, 2))
 
 
 def test_it_computes_in_eval_mode() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)).train()
-    simulated = simulate(model, "int8", [(torch.randn(8, 4),)])
+    simulated = simulate(model, "int8", [(torch.randn(8, 4),)], target="tflite")
     inputs = torch.randn(8, 4)
     assert torch.equal(answer(simulated, inputs), answer(simulated, inputs))
     assert model.training
+
+
+def wide() -> nn.Module:
+    """Layers that every scheme can have: 64 inputs everywhere."""
+    torch.manual_seed(5)
+    return nn.Sequential(
+        nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64 * 16, 64),
+        nn.Linear(64, 10),
+    ).eval()  # fmt: skip
+
+
+def wide_images() -> Tensor:
+    return torch.randn(6, 64, 4, 4, generator=torch.Generator().manual_seed(6))
+
+
+def ratio_db(scheme: Scheme, target: str = "tflite", **layers: Scheme) -> float:
+    """Return the signal to noise of a simulated network, in dB."""
+    model, inputs = wide(), wide_images()
+    found = simulate(model, scheme, [(inputs,)], target=target, layer_schemes=layers)
+    wanted = answer(model, inputs)
+    noise = answer(found, inputs) - wanted
+    return float(20 * torch.log10(wanted.norm() / noise.norm()))
+
+
+@pytest.mark.parametrize("target", ["executorch", "coreml", "tflite", "onnx", "somebody_else"])
+@pytest.mark.parametrize("scheme", [scheme for scheme in SCHEMES if scheme != "fp32"])
+def test_no_scheme_but_fp32_is_free(scheme: Scheme, target: str) -> None:
+    assert 10 < ratio_db(scheme, target) < 90
+
+
+def test_int4_costs_more_than_int8() -> None:
+    assert ratio_db("int4_dynamic") < ratio_db("int8_dynamic") - 10
+    assert ratio_db("w4", "coreml") < ratio_db("w8", "coreml") - 10
+
+
+def test_int4_weights_have_a_scale_for_each_group_of_inputs() -> None:
+    model = nn.Sequential(nn.Linear(64, 3)).eval()
+    model[0].weight.data[:, 32:] *= 1e-3
+    rounded = simulate(model, "w4", [], target="coreml")[0].weight  # type: ignore[index]
+    groups = model[0].weight.reshape(3, 2, 32)
+    scale = groups.abs().amax(2, keepdim=True) / 7
+    assert bool(((rounded.reshape(3, 2, 32) - groups).abs() <= scale * 0.5001).all())
+    assert max(len(group.unique()) for row in rounded.reshape(3, 2, 32) for group in row) <= 15
+
+
+def test_a_layer_that_cannot_be_int4_is_rounded_as_its_target_gives_it() -> None:
+    model = nn.Sequential(nn.Linear(24, 8)).eval()
+    inputs = torch.randn(4, 24)
+    narrow = simulate(model, "int4_dynamic", [], target="executorch")
+    wide = simulate(model, "int8_dynamic", [], target="executorch")
+    assert torch.equal(answer(narrow, inputs), answer(wide, inputs))
+
+
+def test_layers_of_their_own_scheme_are_rounded_in_it_alone() -> None:
+    kept = ratio_db("int4_dynamic", **{"3": "int8_dynamic"})
+    both = ratio_db("int4_dynamic", **{"3": "int8_dynamic", "4": "int8_dynamic"})
+    assert ratio_db("int4_dynamic") + 1 < kept < both - 1
+    assert both == ratio_db("int8_dynamic")
+    names = ("0", "3", "4")
+    model, inputs = wide(), wide_images()
+    floats = simulate(
+        model, "int8_dynamic", [], target="tflite", layer_schemes=dict.fromkeys(names, "fp32")
+    )
+    assert torch.equal(answer(floats, inputs), answer(model, inputs))
+
+
+def test_dynamic_ranges_are_a_rows_and_a_samples_own() -> None:
+    linear = nn.Sequential(nn.Linear(2, 1, bias=False)).eval()
+    linear[0].weight.data.fill_(1.0)
+    simulated = simulate(linear, "int8_dynamic", [], target="tflite")
+    rows = torch.tensor([[0.3, 0.7], [300.0, 700.0]])
+    found = answer(simulated, rows).flatten() / answer(linear, rows).flatten()
+    assert found.tolist() == pytest.approx([1.0, 1.0], abs=0.005)
+    image = torch.randn(2, 64, 4, 4, generator=torch.Generator().manual_seed(7))
+    scaled = image * torch.tensor([1.0, 1e3]).reshape(2, 1, 1, 1)
+    conv = nn.Sequential(nn.Conv2d(64, 4, 3, bias=False)).eval()
+    both = answer(simulate(conv, "int8_dynamic", [], target="tflite"), scaled)
+    alone = answer(simulate(conv, "int8_dynamic", [], target="tflite"), scaled[:1])
+    assert torch.allclose(both[:1], alone, atol=1e-6)

@@ -11,12 +11,15 @@ from edgesdk.budget import Budget
 from edgesdk.cache import Cache
 from edgesdk.device import DeviceProfile
 from edgesdk.effort import Effort
-from edgesdk.errors import TargetUnavailable, TaskError, UsageError
+from edgesdk.errors import TargetUnavailable, TaskError, UnsupportedModel, UsageError
+from edgesdk.graph import OpGraph
 from edgesdk.host_runtime import HostRuntime
 from edgesdk.progress import Silent
-from edgesdk.stages.request import Request, resolve
+from edgesdk.scheme import Scheme
+from edgesdk.stages.request import Request, for_graph, resolve
 from edgesdk.target import Capability, find_target
 from edgesdk.task import Task
+from edgesdk.trace import trace
 
 Resolve = Callable[..., Request]
 
@@ -160,3 +163,19 @@ def test_a_scheme_that_cannot_be_is_a_usage_error(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         resolving(only=(name,))
+
+
+def linears(inputs: int) -> OpGraph:
+    net = torch.nn.Sequential(torch.nn.Linear(inputs, 8))
+    return trace(net.eval(), (torch.zeros(1, inputs),), name="net")
+
+
+def test_a_scheme_that_no_layer_can_have_is_not_looked_at(resolving: Resolve) -> None:
+    able: tuple[Scheme, ...] = ("fp32", "int8_dynamic", "int4_dynamic")
+    request = replace(resolving(), target=find_target("executorch"), schemes=able)
+    assert for_graph(request, linears(64)).schemes == able
+    left = for_graph(request, linears(24))
+    assert left.schemes == ("fp32", "int8_dynamic")
+    assert "24 inputs do not divide" in left.refused["int4_dynamic"]
+    with pytest.raises(UnsupportedModel, match="no layer of the model can be int4_dynamic"):
+        for_graph(replace(request, schemes=("int4_dynamic",)), linears(24))

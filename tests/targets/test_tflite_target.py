@@ -20,7 +20,7 @@ from edgesdk_tflite import TARGET, packages
 from edgesdk_tflite.naming import _Names
 from edgesdk_tflite.quiet import captured_output
 
-OFFERED = tuple(scheme for scheme in SCHEMES if scheme != "w4")
+OFFERED = tuple(scheme for scheme in SCHEMES if scheme not in ("w8", "w4"))
 
 
 @pytest.fixture
