@@ -11,6 +11,7 @@ from edgesdk.compressed import CompressedModel
 from edgesdk.errors import UnsupportedModel
 from edgesdk.task import Tensors
 from edgesdk.trace import export_model
+from edgesdk_tflite.attribution import linear_weights
 from edgesdk_tflite.exported import layers_by_hierarchy
 from edgesdk_tflite.failure import conversion_error
 from edgesdk_tflite.flatbuffer import parse_model
@@ -60,6 +61,7 @@ def _convert_in(layout: Layout, model: CompressedModel, layers: Mapping[str, str
         [spec.name for spec in model.inputs],
         [spec.name for spec in model.outputs],
         layers,
+        linear_weights(model.module),
     )
     _require_builtin_operators(named.content, named.layer_of)
     return FloatFile(content=named.content, layout=layout, layer_of=named.layer_of)

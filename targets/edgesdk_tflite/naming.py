@@ -9,7 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgesdk.errors import UnsupportedModel
+from edgesdk_tflite.attribution import layer_of_kernel
 from edgesdk_tflite.flatbuffer import KERNEL_INPUTS, items, operator_name, pack, unpack
 
 # The leading parts of each name the converter gives: the wrapper's class and the model's.
@@ -37,18 +41,23 @@ class _Names:
 
 
 def name_tensors(
-    content: bytes, inputs: Sequence[str], outputs: Sequence[str], layers: Mapping[str, str]
-) -> Named:
+    content: bytes, inputs: Sequence[str], outputs: Sequence[str], layers: Mapping[str, str],
+    weights: Mapping[str, NDArray[np.float32]],
+) -> Named:  # fmt: skip
     """Return a converted file with its signature and tensors renamed, otherwise unchanged.
 
     ``inputs`` and ``outputs`` are the task's names in the model's order, which becomes the
-    signature's order; ``layers`` gives the module path for each name below the model's own.
+    signature's order; ``layers`` gives the module path for each name below the model's own, and
+    ``weights`` the linear layers' own, which tell them apart where names do not.
     """
     model = unpack(content)
     signature, graph = model.signatureDefs[0], model.subgraphs[0]
     signature.inputs = _reordered(signature.inputs, "args", inputs)
     signature.outputs = _reordered(signature.outputs, "output", outputs)
-    layer_of_operator = [_layer(model, graph, op, layers) for op in items(graph.operators)]
+    layer_of_operator = [
+        _layer_by_weight(model, graph, op, weights, named=_layer(model, graph, op, layers))
+        for op in items(graph.operators)
+    ]
     names, given = _Names(), dict[int, str]()
     for entry in (*signature.inputs, *signature.outputs):
         if entry.tensorIndex not in given:
@@ -101,3 +110,18 @@ def _layer(model: Any, graph: Any, op: Any, layers: Mapping[str, str]) -> str:
             if layer is not None:
                 return layer
     return ""
+
+
+def _layer_by_weight(
+    model: Any, graph: Any, op: Any, weights: Mapping[str, NDArray[np.float32]], *, named: str
+) -> str:
+    """Return the linear layer whose weight an operator multiplies by, else the layer it is named
+    after."""
+    if operator_name(model, op) != "FULLY_CONNECTED":
+        return named
+    tensor = graph.tensors[op.inputs[1]]
+    data = model.buffers[tensor.buffer].data
+    if data is None:
+        return named
+    kernel = np.asarray(data, np.uint8).view(np.float32).reshape(items(tensor.shape))
+    return layer_of_kernel(kernel, weights, named)
