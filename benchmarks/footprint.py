@@ -59,6 +59,9 @@ SIZE_CASES: tuple[tuple[tuple[str, str, Scheme], ...], ...] = (
     ),
     (("iphone_15_pro", "coreml", "fp16"),),
     (("iphone_15_pro", "coreml", "int8"),),
+    (("host", "executorch", "int8_dynamic"), ("host", "executorch", "int4_dynamic")),
+    (("host", "tflite", "int8_dynamic"), ("host", "tflite", "int4_dynamic")),
+    (("iphone_15_pro", "coreml", "w8"), ("iphone_15_pro", "coreml", "w4")),
 )
 """What shares the bytes of a container, by device, target and scheme."""
 

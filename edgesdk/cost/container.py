@@ -29,10 +29,13 @@ Formats = Mapping[str, Scheme]
 
 _ATTENTION = "scaled_dot_product_attention"
 # Nodes of an operator, where they are not one.
-_XNNPACK_NODES: Mapping[str, int] = {"silu": 2, _ATTENTION: 11}
+_XNNPACK_NODES: Mapping[str, int] = {"silu": 2, _ATTENTION: 11, "matmul": 4}
 _COREML_NODES: Mapping[str, int] = {"batch_norm": 0, "hardswish": 3, _ATTENTION: 4}
 # Portable operators of safe softmax, on copies of query and key.
 _PORTABLE_OPERATORS: Mapping[str, int] = {_ATTENTION: 12}
+_EXPANDED = (
+    2  # operands of a matmul, which ExecuTorch's own kernels expand before XNNPACK reads them
+)
 # XNNPACK computes these in float, between two conversions, in an int8 file too.
 _FLOAT_IN_INT8 = frozenset(
     {
@@ -102,27 +105,31 @@ def executorch_counts(
     inside = [kernel for kernel, own in zip(kernels, delegated, strict=True) if own]
     outside = [kernel for kernel, own in zip(kernels, delegated, strict=True) if not own]
     attention = sum(kernel.op.kind == _ATTENTION for kernel in outside)
+    products = sum(kernel.op.kind == "matmul" for kernel in inside)
+    portable = sum(_PORTABLE_OPERATORS.get(k.op.kind, 1) for k in outside)
     known = 0.0
     for kernel in _distinct(kernels):
-        for size in _stored(kernel, formats.get(kernel.op.name, scheme)):
+        for size in _stored(kernel, graph, formats.get(kernel.op.name, scheme)):
             known += _up(size, _XNNPACK_ALIGNMENT)
     nodes = sum(_XNNPACK_NODES.get(k.op.kind, 1) for k in inside if not k.channels)
     nodes += attention * _XNNPACK_NODES[_ATTENTION] + _views(graph)
     counts = {
         "file": 1,
-        "piece": pieces + 2 * attention,
+        "piece": pieces + 2 * attention + products,
         "convolution": _convolutions(kernels),
         "linear": _linears(kernels),
         "other node": nodes,
-        "portable operator": sum(_PORTABLE_OPERATORS.get(k.op.kind, 1) for k in outside),
+        "portable operator": portable + _EXPANDED * products,
     }
     if scheme == "int8":
         floats = sum(kernel.op.kind in _FLOAT_IN_INT8 for kernel in inside)
         left = sum(formats.get(kernel.op.name, scheme) != scheme for kernel in kernels)
         counts["conversion"] = 2 + 2 * floats + 2 * len(outside) + 2 * left
         counts["channel"] = sum(kernel.channels for kernel in kernels)
+        return known, counts
     dynamic = [k for k in kernels if formats.get(k.op.name, scheme) in DYNAMIC_SCHEMES]
-    counts["dynamic layer"] = sum(kernel.channels > 0 for kernel in dynamic)
+    counts["dynamic convolution"] = _convolutions(dynamic)
+    counts["dynamic linear"] = _linears(dynamic)
     return known, counts
 
 
@@ -133,7 +140,7 @@ def coreml_counts(
     kernels = fuse(graph)
     known = 0.0
     for kernel in _distinct(kernels):
-        for size in _stored(kernel, formats.get(kernel.op.name, scheme), bias_bytes=2.0):
+        for size in _stored(kernel, graph, formats.get(kernel.op.name, scheme), bias_bytes=2.0):
             if size >= 2 * _SMALLEST_BLOB:
                 known += _COREML_HEADER + _up(size, _COREML_ALIGNMENT)
     folded = {name for kernel in kernels for name in kernel.folded}
@@ -149,8 +156,6 @@ def coreml_counts(
         sums = sum(kernel.op.kind == "add" for kernel in kernels)  # they read a tensor read twice
         counts["conversion"] = 2 * (len(kernels) + 1) + sums
         counts["channel"] = sum(kernel.channels for kernel in kernels)
-    narrow = [k for k in kernels if formats.get(k.op.name, scheme) in ("w8", "w4")]
-    counts["narrow layer"] = sum(kernel.channels > 0 for kernel in narrow)
     return known, counts
 
 
@@ -160,14 +165,17 @@ def _tensor_bytes(form: FileForm, index: int) -> float:
     return size + 12 * tensor.scales + 4 * tensor.rank + _up(len(tensor.layer) + 3, 4)
 
 
-def _stored(kernel: Kernel, scheme: Scheme, *, bias_bytes: float = 4.0) -> list[float]:
+def _stored(
+    kernel: Kernel, graph: OpGraph, scheme: Scheme, *, bias_bytes: float = 4.0
+) -> list[float]:
     """Return the bytes of each of a kernel's constants: weights, biases and scales."""
     if not kernel.channels:
         wide = 4.0 if bias_bytes == 4.0 else bias_bytes
         return [size for size in (kernel.weights * wide, kernel.biases * wide) if size]
     sizes = [kernel.weights * WEIGHT_BYTES[scheme], kernel.biases * bias_bytes]
-    if scheme in INT4_SCHEMES:  # a group's scale has two bytes everywhere
-        return [*sizes, kernel.weights / GROUP_SIZE * 2]
+    if scheme in INT4_SCHEMES:  # a group's scale has two bytes everywhere, and holds for all taps
+        taps = math.prod(graph.tensors[kernel.op.parameters[0]].shape[2:])
+        return [*sizes, kernel.weights / (GROUP_SIZE * taps) * 2]
     return [*sizes, kernel.biases * bias_bytes] if scheme not in FLOAT_SCHEMES else sizes
 
 
