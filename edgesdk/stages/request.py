@@ -181,6 +181,8 @@ def _check_bench(bench: Bench | None, profile: DeviceProfile) -> Bench | None:
             expected=f"--on local with --device {HOST}, and another runner with another device",
         )
     return None if kind == "local" else bench
+
+
 def _only(
     names: Collection[str], offered: list[Scheme], refused: dict[Scheme, str], *, where: str
 ) -> list[Scheme]:
