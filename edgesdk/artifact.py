@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -105,7 +105,8 @@ class Manifest:
     """Everything about an artifact that a person, an app or ``edgesdk verify`` needs to know.
 
     ``task_reference`` is what the command line called the task, without folders of the machine it
-    was compiled on; empty where a ``Task`` made in Python was given.
+    was compiled on; empty where a ``Task`` made in Python was given. ``layer_schemes`` names the
+    layers that have another scheme than the network.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -139,6 +140,7 @@ class Manifest:
     device_commands: tuple[str, ...] = ()
     measurement: Measurement | None = None
     task_reference: str = ""
+    layer_schemes: Mapping[str, Scheme] = field(default_factory=dict)
     schema_version: Literal[1] = 1
 
     @property

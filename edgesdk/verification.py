@@ -17,6 +17,7 @@ from edgesdk.host_runtime import HostRuntime
 from edgesdk.parity import MINIMUM_SQNR_DB, sqnr_db
 from edgesdk.running.adapter import artifact_predict
 from edgesdk.running.process import ArtifactProcess
+from edgesdk.scheme import coarsest
 from edgesdk.stages.proof import told_by
 from edgesdk.stages.sealing import read_golden
 from edgesdk.target import Emission
@@ -66,7 +67,7 @@ def golden_sqnr_db(manifest: Manifest) -> float:
     host = manifest.host_runtime
     if host is not None and host.standing == "verified":
         return _GOLDEN_SQNR_DB
-    return MINIMUM_SQNR_DB[manifest.scheme]
+    return MINIMUM_SQNR_DB[coarsest({manifest.scheme, *manifest.layer_schemes.values()})]
 
 
 def verify_artifact(folder: Path, task: Task | None = None) -> Verification:

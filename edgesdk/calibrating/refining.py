@@ -133,4 +133,5 @@ def _predicted_ms(device: DeviceProfile, item: Measured) -> float:
             expected=f"{runtime.runtime} on {runtime.threads} thread(s), as the profile has it",
         )
     graph = read_graph(inside(item.folder, GRAPH))
-    return predict_latency(graph, runtime, manifest.scheme).total.value
+    layers = manifest.layer_schemes
+    return predict_latency(graph, runtime, manifest.scheme, layers).total.value

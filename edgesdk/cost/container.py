@@ -115,7 +115,7 @@ def executorch_counts(
     nodes += attention * _XNNPACK_NODES[_ATTENTION] + _views(graph)
     counts = {
         "file": 1,
-        "piece": pieces + 2 * attention + products,
+        "piece": pieces + 2 * attention,
         "convolution": _convolutions(kernels),
         "linear": _linears(kernels),
         "other node": nodes,
@@ -154,9 +154,18 @@ def coreml_counts(
     }
     if scheme == "int8":
         sums = sum(kernel.op.kind == "add" for kernel in kernels)  # they read a tensor read twice
-        counts["conversion"] = 2 * (len(kernels) + 1) + sums
-        counts["channel"] = sum(kernel.channels for kernel in kernels)
+        left = [kernel for kernel in kernels if formats.get(kernel.op.name, scheme) != scheme]
+        counts["conversion"] = 2 * (len(kernels) + 1 - _between(left, kernels)) + sums
+        counts["channel"] = sum(kernel.channels for kernel in kernels if kernel not in left)
     return known, counts
+
+
+def _between(left: Sequence[Kernel], kernels: Sequence[Kernel]) -> int:
+    """Return how many tensors only kernels of other schemes than int8 write and read."""
+    others = [kernel for kernel in kernels if kernel not in left]
+    touched = {name for kernel in others for name in (*kernel.inputs, *kernel.outputs)}
+    own = {name for kernel in left for name in (*kernel.inputs, *kernel.outputs)}
+    return len(own - touched)
 
 
 def _tensor_bytes(form: FileForm, index: int) -> float:

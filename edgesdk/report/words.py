@@ -62,7 +62,8 @@ def explain_step(step: Step) -> str:
         )
     if isinstance(step, Finetune):
         return "Recover with the task's own finetune()"
-    return f"Emit in {step.scheme}"
+    layers = ", ".join(f"{name} in {scheme}" for name, scheme in step.layer_schemes.items())
+    return f"Emit in {step.scheme}" + (f", but {layers}" if layers else "")
 
 
 def budget_flags(verdicts: Sequence[Verdict]) -> list[str]:

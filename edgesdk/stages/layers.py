@@ -9,6 +9,7 @@ from edgesdk.cost.latency import LatencyPrediction, predict_latency
 from edgesdk.device import Runtime
 from edgesdk.graph import OpGraph
 from edgesdk.layer_change import LayerChange, LayerChanges, LayerCost
+from edgesdk.layer_format import op_schemes
 from edgesdk.plan import Plan, Prune
 from edgesdk.planner.sensitivity import Sensitivity
 from edgesdk.scheme import WEIGHT_BYTES, Scheme
@@ -24,9 +25,10 @@ def compare_layers(
     """
     float_scheme = runtime.float_scheme
     priced_before = predict_latency(before, runtime, float_scheme)
-    priced_after = predict_latency(after, runtime, plan.scheme)
-    costs_before = _layer_costs(before, priced_before, float_scheme)
-    costs_after = _layer_costs(after, priced_after, plan.scheme)
+    priced_after = predict_latency(after, runtime, plan.scheme, plan.layer_schemes)
+    own = op_schemes(after, runtime.target, plan.scheme, plan.layer_schemes)
+    costs_before = _layer_costs(before, priced_before, float_scheme, {})
+    costs_after = _layer_costs(after, priced_after, plan.scheme, own)
     losses = {} if sensitivity is None else _group_losses(plan, sensitivity)
     kinds = _kinds(before, after)
     return LayerChanges(
@@ -49,9 +51,12 @@ def compare_layers(
 
 
 def _layer_costs(
-    graph: OpGraph, priced: LatencyPrediction, scheme: Scheme
+    graph: OpGraph, priced: LatencyPrediction, scheme: Scheme, own: Mapping[str, Scheme]
 ) -> Mapping[str, LayerCost]:
-    """Return the cost of every layer that has a kernel or a price, in order of execution."""
+    """Return the cost of every layer that has a kernel or a price, in order of execution.
+
+    ``own`` names the operators that have another scheme than the network.
+    """
     kernels: dict[str, list[Kernel]] = {}
     for kernel in fuse(graph):
         kernels.setdefault(kernel.op.layer, []).append(kernel)
@@ -59,18 +64,24 @@ def _layer_costs(
     for op in priced.per_op:
         spent_ms[op.layer] = spent_ms.get(op.layer, 0.0) + op.latency_ms
     return {
-        layer: _cost(graph, kernels.get(layer, []), latency_ms, scheme)
+        layer: _cost(graph, kernels.get(layer, []), latency_ms, scheme, own)
         for layer, latency_ms in spent_ms.items()
     }
 
 
-def _cost(graph: OpGraph, kernels: list[Kernel], latency_ms: float, scheme: Scheme) -> LayerCost:
+def _cost(
+    graph: OpGraph, kernels: list[Kernel], latency_ms: float, scheme: Scheme,
+    own: Mapping[str, Scheme],
+) -> LayerCost:  # fmt: skip
     widths = [kernel.channels for kernel in kernels if kernel.channels]
+    schemes = [own.get(kernel.op.name, scheme) for kernel in kernels]
+    weighted = [own[kernel.op.name] for kernel in kernels if kernel.op.name in own]
+    stored = map(weight_bytes, kernels, schemes)
     return LayerCost(
         width=widths[-1] if widths else None,
-        weight_bits=round(8 * WEIGHT_BYTES[scheme]),
+        weight_bits=round(8 * WEIGHT_BYTES[weighted[-1] if weighted else scheme]),
         macs=sum(kernel.op.macs for kernel in kernels),
-        weight_bytes=sum(weight_bytes(kernel, scheme) for kernel in kernels),
+        weight_bytes=sum(stored),
         activation_bytes=sum(activation_bytes(graph, k.outputs, scheme) for k in kernels),
         predicted_ms=latency_ms,
     )

@@ -69,6 +69,7 @@ def describe_runnable(request: Request, runnable: Runnable, folder: Path) -> Man
         measured={},
         budget=(),
         device_commands=emitted.emission.device_commands,
+        layer_schemes=emitted.model.layer_schemes,
         task_reference=_without_folders(request.task.reference),
     )
 

@@ -4,13 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from format_nets import block, images, model_in
+import torch
+from format_nets import block, images, model_in, predicted_size, simulated_db
 
-from edgesdk.artifact import Check
-from edgesdk.compressed import CompressedModel
-from edgesdk.device import Runtime
 from edgesdk.device_files import load_device
 from edgesdk.errors import UnsupportedModel
+from edgesdk.parity import sqnr_db
 from edgesdk.scheme import Scheme
 from edgesdk.target import find_target
 
@@ -21,16 +20,13 @@ IOS18 = replace(IOS17, minimum_version="iOS18")
 TARGET = find_target("coreml")
 
 
-def checked(model: CompressedModel, runtime: Runtime, folder: Path) -> dict[str, Check]:
-    emission = TARGET.emit(model, runtime, folder)
-    return {check.name: check for check in TARGET.checks(folder, emission, model)}
-
-
 @pytest.mark.parametrize(
     ("name", "scheme", "layers", "told"),
     [
         ("images", "w8", {"head": "fp16"}, "1 in fp16, 4 in w8 of 5 layers"),
         ("images", "int8", {"stem": "fp16", "hidden": "w4"}, "1 in fp16, 3 in int8, 1 in w4 of 5"),
+        ("block", "w8", {"up": "w4", "head": "fp16"}, "1 in fp16, 1 in w4, 3 in w8 of 5"),
+        ("block", "fp16", {"up": "w4", "query": "w8"}, "3 in fp16, 1 in w4, 1 in w8 of 5"),
         ("block", "w4", {"query": "w8"}, "3 in w4, 2 in w8 of 5 layers; 1 in w8 instead: head"),
     ],
 )
@@ -39,9 +35,18 @@ def test_every_layer_is_in_its_scheme_and_evaluates_to_the_simulation(
 ) -> None:
     net = images() if name == "images" else block()
     model = model_in(net, scheme, layers)
-    checks = checked(model, IOS18 if "w4" in model.schemes else IOS17, tmp_path)
+    emission = TARGET.emit(model, IOS18 if "w4" in model.schemes else IOS17, tmp_path)
+    checks = {check.name: check for check in TARGET.checks(tmp_path, emission, model)}
     assert [check for check in checks.values() if not check.passed] == []
     assert checks["precision"].detail.startswith(told)
+    session = TARGET.open(tmp_path, emission, "mil-evaluator", 1)
+    rows = [torch.from_numpy(session.run([row[None].numpy()])[0]) for row in net[1]]
+    with torch.no_grad():
+        ratio = sqnr_db((net[0](net[1]),), (torch.cat(rows),))
+    assert ratio is not None
+    assert ratio >= (6 if model.coarsest == "w4" else 10)
+    assert simulated_db(model, net[1], "coreml") == pytest.approx(ratio, abs=4)
+    assert predicted_size(model, emission, tmp_path, "coreml") == pytest.approx(1, abs=0.03)
 
 
 def test_weights_that_were_never_made_narrow_fail(tmp_path: Path) -> None:

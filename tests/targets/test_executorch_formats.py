@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from format_nets import block, images, model_in
+from format_nets import block, images, model_in, predicted_size, simulated_db
 from torch import Tensor
 
 from edgesdk.artifact import Check
@@ -43,6 +43,7 @@ def answers(folder: Path, emission: Emission, samples: Tensor) -> Tensor:
         ("block", "int8_dynamic", {"head": "fp32"}, "1 in fp32, 4 in int8_dynamic"),
         ("block", "int4_dynamic", {"query": "int8_dynamic"}, "3 in int4_dynamic, 2 in int8"),
         ("block", "int8", {"up": "int4_dynamic"}, "1 in int4_dynamic, 4 in int8"),
+        ("block", "fp32", {"up": "int4_dynamic"}, "4 in fp32, 1 in int4_dynamic"),
     ],
 )  # fmt: skip
 def test_every_layer_is_in_its_scheme_and_follows_the_simulation(
@@ -62,6 +63,8 @@ def test_every_layer_is_in_its_scheme_and_follows_the_simulation(
         ratio = sqnr_db((net[0](net[1]),), (found,))
     assert ratio is not None
     assert ratio >= (10 if model.coarsest != "int4_dynamic" else 6)
+    assert simulated_db(model, net[1], "executorch") == pytest.approx(ratio, abs=4)
+    assert predicted_size(model, emission, tmp_path, "executorch") == pytest.approx(1, abs=0.03)
 
 
 def test_layers_that_cannot_be_int4_are_named_with_the_reason(tmp_path: Path) -> None:

@@ -5,7 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from format_nets import block, images, model_in
+from format_nets import (
+    WIDTH,
+    attending,
+    block,
+    images,
+    model_in,
+    predicted_size,
+    simulated_db,
+)
 from torch import Tensor, nn
 
 from edgesdk.artifact import Check
@@ -15,6 +23,9 @@ from edgesdk.errors import UnsupportedModel
 from edgesdk.parity import sqnr_db
 from edgesdk.scheme import Scheme
 from edgesdk.target import Emission, find_target
+from edgesdk_tflite.attribution import is_scaled, linear_weights
+from edgesdk_tflite.flatbuffer import read_model
+from edgesdk_tflite.layer_recipes import layer_behind
 
 pytestmark = [pytest.mark.slow, pytest.mark.toolchain]
 
@@ -40,6 +51,8 @@ def answers(folder: Path, emission: Emission, samples: Tensor) -> Tensor:
         ("images", "int8_dynamic", {"head": "fp32"}, "1 in fp32, 4 in int8_dynamic"),
         ("images", "int8", {"stem": "fp32", "hidden": "int4_dynamic"}, "1 in fp32, 1 in int4"),
         ("block", "int4_dynamic", {"query": "int8_dynamic"}, "3 in int4_dynamic, 2 in int8"),
+        ("block", "fp32", {"up": "int4_dynamic"}, "4 in fp32, 1 in int4_dynamic"),
+        ("block", "int8_dynamic", {"down": "int4_dynamic"}, "1 in int4_dynamic, 4 in int8_dyn"),
     ],
 )  # fmt: skip
 def test_every_layer_is_in_its_scheme_and_follows_the_model(
@@ -57,6 +70,28 @@ def test_every_layer_is_in_its_scheme_and_follows_the_model(
         ratio = sqnr_db((net[0](net[1]),), (answers(tmp_path, emission, net[1]),))
     assert ratio is not None
     assert ratio >= (6 if model.coarsest == "int4_dynamic" else 10)
+    assert simulated_db(model, net[1], "tflite") == pytest.approx(ratio, abs=4)
+    assert predicted_size(model, emission, tmp_path, "tflite") == pytest.approx(1, abs=0.03)
+
+
+def test_layers_that_the_converter_names_alike_are_told_apart_by_their_weights(
+    tmp_path: Path,
+) -> None:
+    net = attending()
+    model = model_in(net, "int4_dynamic", {"key": "fp32", "query": "int8_dynamic"})
+    emission = TARGET.emit(model, RUNTIME, tmp_path)
+    checks = checked(tmp_path, emission, model)
+    assert [check for check in checks.values() if not check.passed] == []
+    file = read_model(tmp_path / emission.files[0])
+    found = {layer_behind(op.outputs[0].name, emission.layer_of): k for op, k in file.kernels()}
+    assert {layer: kernel.dtype for layer, kernel in found.items()} == {
+        "query": "int8", "key": "float32", "value": "int4", "out": "int4",
+    }  # fmt: skip
+    key = found["key"].data
+    assert key is not None
+    weights = linear_weights(net[0])
+    kernel = key.view(np.float32).reshape(WIDTH, WIDTH)
+    assert [layer for layer, weight in weights.items() if is_scaled(kernel, weight)] == ["key"]
 
 
 def test_int4_that_decodes_to_other_weights_fails(tmp_path: Path) -> None:
