@@ -18,7 +18,7 @@ from edgesdk.device import Runtime
 from edgesdk.figure import Figure, predicted
 from edgesdk.graph import Op, OpGraph
 from edgesdk.layer_format import LayerSchemes, op_schemes
-from edgesdk.scheme import Scheme
+from edgesdk.scheme import DYNAMIC_SCHEMES, Scheme
 
 MICRO_RUNTIME = "tflite-micro"
 XNNPACK = "xnnpack"
@@ -70,7 +70,10 @@ def predict_memory(
     if runtime.weights_in_ram:
         total += sum(weight_bytes(k, formats.get(k.op.name, scheme)) for k in kernels)
     if runtime.delegate == XNNPACK:
-        total += sum(_indirection_bytes(kernel.op, graph) for kernel in kernels)
+        # With ranges found at run time no such pointers are kept: the growth of processes that ran
+        # convolutional networks so is what it is without them.
+        kept = (k for k in kernels if formats.get(k.op.name, scheme) not in DYNAMIC_SCHEMES)
+        total += sum(_indirection_bytes(kernel.op, graph) for kernel in kept)
     return predicted(total, error_factor=_error_factor(runtime), source="tensor lifetimes, weights")
 
 
