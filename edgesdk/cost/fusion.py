@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgesdk.graph import Op, OpGraph
-from edgesdk.scheme import ACTIVATION_BYTES, WEIGHT_BYTES, Scheme
+from edgesdk.scheme import ACTIVATION_BYTES, GROUP_SIZE, INT4_SCHEMES, WEIGHT_BYTES, Scheme
 
 # Where the channels of an operator's output are, counted from its last dimension.
 _CHANNEL_AXIS = {
@@ -95,8 +95,10 @@ def activation_bytes(graph: OpGraph, names: tuple[str, ...], scheme: Scheme) -> 
 
 
 def weight_bytes(kernel: Kernel, scheme: Scheme) -> float:
-    """Return the bytes of a kernel's weights and biases; int8 keeps its biases in int32."""
-    return kernel.weights * WEIGHT_BYTES[scheme] + kernel.biases * BIAS_BYTES[scheme]
+    """Return the bytes of a kernel's weights and biases; int8 keeps its biases in int32, and int4
+    a scale of two bytes for each group of weights."""
+    scales = kernel.weights / GROUP_SIZE * 2 if scheme in INT4_SCHEMES else 0.0
+    return kernel.weights * WEIGHT_BYTES[scheme] + kernel.biases * BIAS_BYTES[scheme] + scales
 
 
 def _folds(op: Op, group: list[Op]) -> bool:

@@ -92,7 +92,7 @@ def test_int4_is_half_a_byte_and_its_scales() -> None:
     graph = linears()
     weights = 64 * 256 + 256 * 64 + 64 * 10
     biases = 256 + 64 + 10
-    assert stored_bytes(graph, "int4_dynamic") == weights / 2 + 4 * biases
+    assert stored_bytes(graph, "int4_dynamic") == weights / 2 + weights / 32 * 2 + 4 * biases
     sizes = {
         scheme: predict_size(graph, target, scheme).value
         for target in ("tflite", "executorch")
