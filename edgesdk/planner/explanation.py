@@ -82,8 +82,9 @@ def _steps(
         )
         if recovery is not None:
             steps.append(recovery)
-    if assessment.option.scheme != "fp32":
-        steps.append(Quantize(scheme=assessment.option.scheme))
+    option = assessment.option
+    if option.scheme != "fp32":
+        steps.append(Quantize(scheme=option.scheme, layer_schemes=option.layer_schemes))
     return tuple(steps)
 
 
@@ -107,6 +108,8 @@ def _reasons(
     if assessment.option.widths != sensitivity.widths.full:
         reasons.append(_width_reason(assessment, sensitivity))
         reasons.append(recovery.reason)
+    if assessment.option.departures:
+        reasons.append(_departure_reason(assessment, sensitivity))
     unit = (
         "KL divergence in nats"
         if sensitivity.formats[0].disagreement is not None
@@ -143,6 +146,19 @@ def _width_reason(assessment: Assessment, sensitivity: Sensitivity) -> str:
     if assessment.gap > 0:
         text += f" No choice of widths has less than {1 - assessment.gap:.1%} of its loss."
     return text
+
+
+def _departure_reason(assessment: Assessment, sensitivity: Sensitivity) -> str:
+    """Say which layers have another scheme than the network, and what that changes."""
+    option = assessment.option
+    changes = sorted(
+        (sensitivity.departure_loss(option.scheme, departure), departure)
+        for departure in option.departures
+    )
+    named = [f"{d.layer} in {d.scheme} ({change:+.2g})" for change, d in changes[:_NAMED_GROUPS]]
+    more = len(changes) - _NAMED_GROUPS
+    text = f"Layers that leave {option.scheme}, by the expected loss that this changes: "
+    return text + ", ".join(named) + (f" and {more} more." if more > 0 else ".")
 
 
 def _rejected(taken: Assessment, decision: Decision) -> tuple[Rejected, ...]:

@@ -1,12 +1,14 @@
-"""The options a plan chooses among: how many channels every group keeps, and a number format."""
+"""The options a plan chooses among: how many channels every group keeps, and number formats."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import ConfigDict
 
+from edgesdk.planner.departures import Departures
 from edgesdk.planner.widths import Widths
 from edgesdk.scheme import Scheme
 
@@ -15,7 +17,8 @@ from edgesdk.scheme import Scheme
 class Option:
     """The channels every group keeps (``WidthModel.groups``), and how they are computed.
 
-    ``name`` tells a person; two options of one name may differ in which groups are narrow.
+    ``departures`` are the layers that have another scheme than the network. ``name`` tells a
+    person; two options of one name may differ in which groups are narrow and which layers depart.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -23,12 +26,22 @@ class Option:
     scheme: Scheme
     widths: Widths
     name: str
+    departures: Departures = ()
+
+    @property
+    def layer_schemes(self) -> Mapping[str, Scheme]:
+        """The departures by layer."""
+        return dict(self.departures)
 
 
-def option_for(widths: Widths, full: Widths, scheme: Scheme) -> Option:
-    """Return the option, named by its scheme and the share of channels that go, if any do."""
-    name = f"{scheme}, pruned {100 * pruned_share(widths, full):.0f} %"
-    return Option(scheme=scheme, widths=widths, name=scheme if widths == full else name)
+def option_for(widths: Widths, full: Widths, scheme: Scheme, departures: Departures = ()) -> Option:
+    """Return the option, named by its schemes and the share of channels that go, if any do."""
+    counts = Counter(departure.scheme for departure in departures)
+    named = [f"{n} layer{'s' if n > 1 else ''} {other}" for other, n in sorted(counts.items())]
+    name = f"{scheme} with {' and '.join(named)}" if named else scheme
+    if widths != full:
+        name += f", pruned {100 * pruned_share(widths, full):.0f} %"
+    return Option(scheme=scheme, widths=widths, name=name, departures=departures)
 
 
 def pruned_share(widths: Sequence[int], full: Sequence[int]) -> float:

@@ -58,7 +58,7 @@ def predict_drop(option: Option, sensitivity: Sensitivity, *, recovers: bool) ->
     As simulated, its interval widened by the noise of ``evaluate``; between none and that where
     training follows pruning (``recovers``).
     """
-    found = sensitivity.drop(option.widths, option.scheme)
+    found = sensitivity.drop(option)
     if found is None:
         return None
     drop, spread = found

@@ -11,16 +11,24 @@ from edgesdk.budget import Condition
 from edgesdk.device import Runtime
 from edgesdk.figure import Figure, FigureName, Figures
 from edgesdk.layer_format import scheme_refusal
+from edgesdk.planner.departures import Departures, kept_departures, possible_departures
 from edgesdk.planner.options import Option, option_for
 from edgesdk.planner.prediction import predict_costs
-from edgesdk.planner.program import Limits, Solution, solve
+from edgesdk.planner.program import Limits, Losses, solve
 from edgesdk.planner.sensitivity import Sensitivity
-from edgesdk.planner.tables import CostTable, CostTables, Floats, cost_tables
+from edgesdk.planner.tables import CostTable, CostTables, cost_tables
 from edgesdk.planner.widths import WidthModel, Widths
 from edgesdk.scheme import Scheme
 
 FRONT = (0.9, 0.75, 0.6, 0.45, 0.3, 0.2)
 """Shares of the original's latency, weights or memory at which the front is looked at."""
+
+_DEPARTED = (1.15, 1.4)
+"""Further shares where single layers may depart to a wider scheme."""
+
+# Nats (or relative squared error) that a layer's departure must be worth: each is one more thing
+# that a reader of the plan has to know and a runtime has to do.
+_WORTH_DEPARTING = 1e-3
 
 # A measured latency scatters by a few percent: what is planned to the last percent misses by luck.
 _AIM = 0.97
@@ -59,12 +67,13 @@ class Proposer:
         the conditions; and what was ``tried`` before, whose proven bytes correct those predicted.
         """
         prices = _Prices(model=self.sensitivity.widths, runtime=runtime, tried=tried or {})
-        found: dict[tuple[Scheme, Widths], Proposed] = {}
+        found: dict[Option, Proposed] = {}
         for scheme in self.schemes:
             options = [(self._option(self.sensitivity.widths.full, scheme), 0.0)]
             if self.sensitivity.curves:
                 smallest = tuple(row[0] for row in self.sensitivity.choices)
                 options.append((self._option(smallest, scheme), 0.0))
+            if self.sensitivity.curves or scheme in self.sensitivity.mixes:
                 options += [(option, 0.0) for option in self._front(scheme, conditions)]
                 best = self._best(scheme, prices, conditions, provable)
                 options += [best] if best else []
@@ -73,33 +82,49 @@ class Proposer:
                 if not self._has_a_layer(option):
                     continue
                 costs = prices.of(option)
-                found[scheme, option.widths] = Proposed(option=option, costs=costs, gap=gap)
+                found[option] = Proposed(option=option, costs=costs, gap=gap)
         return tuple(found.values())
 
     def tables(self, scheme: Scheme) -> CostTables:
         """Return the scheme's cost tables on the uncorrected runtime."""
         if scheme not in self._tables:
             widths, choices = self.sensitivity.widths, self.sensitivity.choices
-            self._tables[scheme] = cost_tables(widths, choices, self.runtime, scheme)
+            departures = possible_departures(
+                widths.graph, self.runtime.target, scheme, self.sensitivity.mixes.get(scheme, ())
+            )
+            self._tables[scheme] = cost_tables(widths, choices, self.runtime, scheme, departures)
         return self._tables[scheme]
 
-    def _option(self, widths: Widths, scheme: Scheme) -> Option:
-        return option_for(widths, self.sensitivity.widths.full, scheme)
+    def _option(self, widths: Widths, scheme: Scheme, departures: Departures = ()) -> Option:
+        model, target = self.sensitivity.widths, self.runtime.target
+        kept = kept_departures(model, widths, target, departures) if departures else ()
+        return option_for(widths, model.full, scheme, kept)
+
+    def _solve(self, scheme: Scheme, limits: Limits) -> tuple[Option, float] | None:
+        """Return the program's network within the limits, with its gap, None where none is."""
+        tables, sensitivity = self.tables(scheme), self.sensitivity
+        losses = Losses(
+            widths=[sensitivity.joint_scale * np.array(c.losses) for c in sensitivity.curves],
+            departures=[
+                sensitivity.departure_loss(scheme, cost.departure) + _WORTH_DEPARTING
+                for cost in tables.departures
+            ],
+            network=sensitivity.format(scheme).loss,
+        )
+        solution = solve(tables, losses, limits)
+        if solution is None:
+            return None
+        widths = tuple(
+            row[place] for row, place in zip(sensitivity.choices, solution.places, strict=True)
+        )
+        departures = tuple(tables.departures[index].departure for index in solution.departures)
+        return self._option(widths, scheme, departures), solution.gap
 
     def _has_a_layer(self, option: Option) -> bool:
         """Return whether a layer is left that can have the scheme: pruning may leave no inputs
         that divide into int4's groups, and such a file would be another option's."""
         graph = self.sensitivity.widths.at(option.widths)
         return scheme_refusal(graph, self.runtime.target, option.scheme) is None
-
-    @property
-    def _losses(self) -> list[Floats]:
-        return [np.array(curve.losses) for curve in self.sensitivity.curves]
-
-    def _widths(self, solution: Solution) -> Widths:
-        return tuple(
-            row[place] for row, place in zip(self.sensitivity.choices, solution.places, strict=True)
-        )
 
     def _front(self, scheme: Scheme, conditions: Sequence[Condition]) -> list[Option]:
         """Return the networks of least loss at shares of what the original has of each figure
@@ -110,11 +135,11 @@ class Proposer:
         if key not in self._fronts:
             tables = self.tables(scheme)
             solved = (
-                solve(tables, self._losses, limits)
-                for share in FRONT
+                self._solve(scheme, limits)
+                for share in (*FRONT, *(_DEPARTED if tables.departures else ()))
                 for limits in _at_share(tables, axes, share)
             )
-            self._fronts[key] = [self._option(self._widths(s), scheme) for s in solved if s]
+            self._fronts[key] = [found[0] for found in solved if found]
         return self._fronts[key]
 
     def best_loss(
@@ -125,7 +150,7 @@ class Proposer:
         prices = _Prices(model=self.sensitivity.widths, runtime=runtime, tried=tried)
         found = (self._best(scheme, prices, conditions, provable) for scheme in self.schemes)
         return min(
-            (self.sensitivity.loss(best[0].widths, best[0].scheme) for best in found if best),
+            (self.sensitivity.loss(best[0]) for best in found if best),
             default=None,
         )
 
@@ -146,19 +171,20 @@ class Proposer:
         found: tuple[Option, float] | None = None
         for _ in range(_ROUNDS):
             limits = self._limits(asked, slack)
-            solution = solve(self.tables(scheme), self._losses, limits)
-            if solution is None:
+            solved = self._solve(scheme, limits)
+            if solved is None:
                 break
-            option = self._option(self._widths(solution), scheme)
+            option, own_gap = solved
             costs = prices.of(option)
             excess = dict.fromkeys(slack, 0.0)
             for condition in asked.conditions:
                 name = condition.figure
                 excess[name] = max(excess[name], _needed(costs[name], condition, provable))
             worst = max(excess.values(), default=0.0)
-            if worst <= 1.0 and (found is None or self._loss(option) < self._loss(found[0])):
-                found = option, solution.gap
-            if _CLOSE <= worst <= 1.0 or option.widths == self.sensitivity.widths.full:
+            loss = self.sensitivity.loss
+            if worst <= 1.0 and (found is None or loss(option) < loss(found[0])):
+                found = option, own_gap
+            if _CLOSE <= worst <= 1.0 or (worst <= 1.0 and self._is_best(option)):
                 break
             for figure, ratio in excess.items():
                 # Past a limit tighten that one; short of all loosen them, to where one binds.
@@ -166,8 +192,12 @@ class Proposer:
                     slack[figure] *= 0.999 / (ratio if worst > 1.0 else worst)
         return found
 
-    def _loss(self, option: Option) -> float:
-        return self.sensitivity.loss_sum(option.widths)
+    def _is_best(self, option: Option) -> bool:
+        """Return whether no looser limit could give less loss: it is the program's without any."""
+        if not self.tables(option.scheme).departures:
+            return option.widths == self.sensitivity.widths.full
+        unlimited = self._solve(option.scheme, Limits())
+        return unlimited is not None and option == unlimited[0]
 
     def _asked(
         self, scheme: Scheme, prices: _Prices, conditions: Sequence[Condition],
@@ -227,15 +257,17 @@ class _Prices:
         return costs
 
     def _predicted(self, option: Option) -> dict[FigureName, Figure]:
-        return predict_costs(self.model.at(option.widths), self.runtime, option.scheme)
+        graph = self.model.at(option.widths)
+        return predict_costs(graph, self.runtime, option.scheme, option.layer_schemes)
 
     def _nearest(self, option: Option, name: FigureName) -> Option | None:
-        """Return the option of the same scheme whose figure is known and whose widths differ
-        least; of equals the latest."""
+        """Return the option of the same scheme whose figure is known and whose widths and
+        departures differ least; of equals the latest."""
 
         def distance(other: Option) -> float:
             pairs = zip(option.widths, other.widths, self.model.full, strict=True)
-            return sum(abs(a - b) / full for a, b, full in pairs)
+            differing = set(option.departures) ^ set(other.departures)
+            return sum(abs(a - b) / full for a, b, full in pairs) + len(differing)
 
         known = [
             other

@@ -97,7 +97,7 @@ def decide(
         assessments.append(
             Assessment(
                 option=option,
-                expected_loss=sensitivity.loss(option.widths, option.scheme),
+                expected_loss=sensitivity.loss(option),
                 predicted=predicted,
                 verdicts=verdicts,
                 plausible=all(_plausible(verdict, provable) for verdict in verdicts),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from typing import Literal
 
@@ -20,12 +21,14 @@ from edgesdk.compress.removal import disconnected
 from edgesdk.errors import UnsupportedModel
 from edgesdk.graph import OpGraph
 from edgesdk.plan import PrunedGroup
+from edgesdk.planner.departures import Departure, Departures, Mixes, possible_departures
 from edgesdk.planner.divergence import Divergence, measure_divergence, run_batches
+from edgesdk.planner.options import Option
 from edgesdk.planner.simulation import simulate
 from edgesdk.planner.tables import Choices, width_choices
 from edgesdk.planner.widths import WidthModel, Widths, measure_widths
 from edgesdk.progress import Progress
-from edgesdk.scheme import Scheme
+from edgesdk.scheme import FLOAT_SCHEMES, Scheme
 from edgesdk.task import OutputSpec, Task, Tensors
 from edgesdk.task_source import calibration_batches, training_batches
 
@@ -36,6 +39,12 @@ _MAC_BUDGET = 1e12
 _FEWEST_SAMPLES = 16
 
 _NOISY_REPETITIONS = 3
+
+# A network that loses less (nats, or relative squared error) has no layer that must stay float.
+_WORTH_MIXING = 5e-3
+
+# A layer looked at alone: its input ranges are observed, then the network is run.
+_PASSES_A_LAYER = 2
 
 # Shares of the channels that networks pruned everywhere keep, to see how losses of groups add up.
 JOINT_SHARES = (0.9, 0.75, 0.5, 0.25)
@@ -56,6 +65,17 @@ class FormatPoint:
     loss: float
     disagreement: float | None
     drop: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerPoint:
+    """The unpruned float network with one layer in a scheme: what that layer alone loses."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    layer: str
+    scheme: Scheme
+    loss: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +124,8 @@ class Sensitivity:
     ``inputs`` which; ``metric`` the original's validation score over ``metric_samples`` inputs,
     ``noise`` how far that moves when it is scored again (a drop), and ``drop_range`` the drops that
     its range leaves possible. ``joint`` tells how the losses of
-    groups add up.
+    groups add up. ``mixes`` are the schemes that single layers may leave for others, as far as that
+    pays, and ``layers`` what those lose in each.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -120,6 +141,8 @@ class Sensitivity:
     widths: WidthModel
     curves: tuple[GroupCurve, ...]
     formats: tuple[FormatPoint, ...]
+    mixes: Mixes
+    layers: tuple[LayerPoint, ...]
     joint: tuple[JointPoint, ...]
     notes: tuple[str, ...]
     schema_version: Literal[1] = 1
@@ -141,9 +164,38 @@ class Sensitivity:
             if kept < full
         )
 
-    def loss(self, widths: Widths, scheme: Scheme) -> float:
-        """Return the expected loss before recovery: the format's and, summed, the groups'."""
-        return self.format(scheme).loss + self.joint_scale * self.loss_sum(widths)
+    def loss(self, option: Option) -> float:
+        """Return the expected loss before recovery: the formats' and, summed, the groups'."""
+        widths = self.joint_scale * self.loss_sum(option.widths)
+        return self.format_loss(option.scheme, option.departures) + widths
+
+    def format_loss(self, scheme: Scheme, departures: Departures) -> float:
+        """Return what the unpruned network loses in a scheme that single layers depart from."""
+        changes = sum(self.departure_loss(scheme, departure) for departure in departures)
+        return max(0.0, self.format(scheme).loss + changes)
+
+    def departure_loss(self, scheme: Scheme, departure: Departure) -> float:
+        """Return what a layer's departure changes: below 0 where the layer gets finer."""
+        left = self._layer_loss(departure.layer, scheme)
+        return self._layer_loss(departure.layer, departure.scheme) - left
+
+    def _layer_loss(self, layer: str, scheme: Scheme) -> float:
+        """Return a layer's share of what the network loses in a scheme.
+
+        Losses of single layers add up to that of all of them but for a factor, which all share.
+        """
+        return 0.0 if scheme in FLOAT_SCHEMES else self._shares[layer, scheme]
+
+    @cached_property
+    def _shares(self) -> Mapping[tuple[str, Scheme], float]:
+        totals: dict[Scheme, float] = {}
+        for point in self.layers:
+            totals[point.scheme] = totals.get(point.scheme, 0.0) + point.loss
+        return {
+            (point.layer, point.scheme): self.format(point.scheme).loss
+            * (point.loss / totals[point.scheme] if totals[point.scheme] > 0 else 0.0)
+            for point in self.layers
+        }
 
     def loss_sum(self, widths: Widths) -> float:
         """Return the sum of the groups' own losses at widths among their choices."""
@@ -159,31 +211,43 @@ class Sensitivity:
         ]
         return float(np.median(ratios)) if ratios else 1.0
 
-    def drop(self, widths: Widths, scheme: Scheme) -> tuple[float, float] | None:
+    def drop(self, option: Option) -> tuple[float, float] | None:
         """Return the expected metric drop before recovery and how far off it may be, or None.
 
         Interpolated over the summed losses of the networks that were scored; off by as much as the
         worst of those is from the line through its neighbours.
         """
-        known = self.format(scheme).drop
-        if known is None:
-            return None
-        if widths == self.widths.full:
-            return known, 0.0
+        found = self._format_drop(option)
+        if found is None or option.widths == self.widths.full:
+            return found
+        known, unsure = found
         points = sorted((point.sum, point.drop) for point in self.joint if point.drop is not None)
         if not points:
             return known, self.drop_range[1]
-        drop = known + _interpolated(self.loss_sum(widths), points)
-        return min(drop, self.drop_range[1]), _spread(points)
+        drop = known + _interpolated(self.loss_sum(option.widths), points)
+        return min(drop, self.drop_range[1]), unsure + _spread(points)
+
+    def _format_drop(self, option: Option) -> tuple[float, float] | None:
+        """Return the drop of an option's formats alone: as scored, or between what was scored.
+
+        A mixture is half as unsure as it is far from the network that its layers depart from.
+        """
+        known = self.format(option.scheme).drop
+        if known is None or not option.departures:
+            return None if known is None else (known, 0.0)
+        scored = sorted((p.loss, p.drop) for p in self.formats if p.drop is not None)
+        drop = _interpolated(self.format_loss(option.scheme, option.departures), scored)
+        return drop, abs(drop - known) / 2
 
 
 def measure_sensitivity(
     task: Task, graph: OpGraph, outputs: Sequence[OutputSpec], *, target: str,
-    schemes: Sequence[Scheme], channel_multiple: int, progress: Progress,
+    schemes: Sequence[Scheme], mixes: Mixes, channel_multiple: int, progress: Progress,
 ) -> Sensitivity:  # fmt: skip
     """Return what every width of every group and every scheme loses, unrecovered.
 
-    ``target`` names whose rules say which layers can have a scheme.
+    ``target`` names whose rules say which layers can have a scheme, ``mixes`` which schemes single
+    layers may leave for which.
     """
     inputs, batches = _sample_inputs(task)
     measuring = _Measuring(task, outputs, batches)
@@ -193,7 +257,13 @@ def measure_sensitivity(
     groups = tuple(group for group in groups if group.layer in widths.groups)
     choices = width_choices(widths.full, [group.unit for group in groups], channel_multiple)
     formats = tuple(measuring.format(scheme, target) for scheme in schemes)
-    measuring.limit_samples(graph.macs, len(groups))
+    mixes = _worth_mixing(mixes, formats)
+    single = _single_layers(graph, target, mixes)
+    measuring.limit_samples(graph.macs, len(groups) + _PASSES_A_LAYER * len(single))
+    layers = []
+    for index, departure in enumerate(single):
+        progress.advance(index, len(single), "layers")
+        layers.append(measuring.layer(departure, target))
     curves = []
     for index, (group, row) in enumerate(zip(groups, choices, strict=True)):
         progress.advance(index, len(groups), "groups")
@@ -210,6 +280,8 @@ def measure_sensitivity(
         widths=widths,
         curves=tuple(curves),
         formats=formats,
+        mixes=mixes,
+        layers=tuple(layers),
         joint=(),
         notes=(*notes, *width_notes, *measuring.notes),
     )
@@ -239,10 +311,18 @@ class _Measuring:
             scheme=scheme, loss=divergence.loss, disagreement=divergence.disagreement, drop=drop
         )
 
-    def limit_samples(self, macs: int, groups: int) -> None:
-        """Keep as many samples as the masked networks can be run on in reasonable time."""
+    def layer(self, alone: Departure, target: str) -> LayerPoint:
+        """Return what one layer loses in a scheme while the rest of the network stays float."""
+        changed = simulate(
+            self._model, "fp32", self._batches, target=target, layer_schemes=dict([alone])
+        )
+        loss = self._divergence(changed).loss
+        return LayerPoint(layer=alone.layer, scheme=alone.scheme, loss=loss)
+
+    def limit_samples(self, macs: int, networks: int) -> None:
+        """Keep as many samples as the changed networks can be run on in reasonable time."""
         batch = max(1, len(self._batches[0][0]))
-        runs = max(1, (groups + len(JOINT_SHARES)) * macs // batch)
+        runs = max(1, (networks + len(JOINT_SHARES)) * macs // batch)
         most = max(_FEWEST_SAMPLES, int(_MAC_BUDGET / runs))
         self._batches = _taken(self._batches, most)
         self._original = run_batches(self._model, self._batches)
@@ -322,6 +402,27 @@ class _Measuring:
             return None
         score, _ = _validation(self._task, changed)
         return None if score is None else self._task.metric.drop(self.metric, score)
+
+
+def _worth_mixing(mixes: Mixes, formats: Sequence[FormatPoint]) -> Mixes:
+    """Return the mixes without float for layers of networks that lose too little to win back."""
+    losses = {point.scheme: point.loss for point in formats}
+    found = {
+        base: tuple(s for s in others if s not in FLOAT_SCHEMES or losses[base] >= _WORTH_MIXING)
+        for base, others in mixes.items()
+    }
+    return {base: others for base, others in found.items() if others}
+
+
+def _single_layers(graph: OpGraph, target: str, mixes: Mixes) -> Departures:
+    """Return the layers and schemes to be looked at alone: those that departures leave or take."""
+    found: dict[Departure, None] = {}
+    for base, others in mixes.items():
+        for layer, scheme in possible_departures(graph, target, base, others):
+            for each in (base, scheme):
+                if each not in FLOAT_SCHEMES:
+                    found[Departure(layer, each)] = None
+    return tuple(found)
 
 
 def _scored_groups(

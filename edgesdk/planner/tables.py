@@ -16,6 +16,7 @@ from edgesdk.cost.memory import predict_memory
 from edgesdk.device import Runtime
 from edgesdk.graph import OpGraph
 from edgesdk.layer_format import op_schemes
+from edgesdk.planner.departures import DepartureCost, Departures, departure_costs
 from edgesdk.planner.widths import WidthModel, Widths
 from edgesdk.scheme import Scheme
 
@@ -50,6 +51,8 @@ class CostTables:
     ``alive[g][i]`` is ``[T]``: what group ``g`` at its ``i``-th width holds at each of T moments,
     beside ``alive_constant``. ``resident`` (bytes) is the rest of the peak memory but for weights:
     what an allocator and a runtime keep beside the tensors, each group's share measured alone.
+    ``departures`` are the layers that may have another scheme, with what each adds to latency and
+    weights; in all else every layer has the network's.
     """
 
     choices: Choices
@@ -59,12 +62,14 @@ class CostTables:
     alive: tuple[Floats, ...]
     resident: CostTable
     weights_in_ram: bool
+    departures: tuple[DepartureCost, ...] = ()
 
 
 def cost_tables(
-    model: WidthModel, choices: Choices, runtime: Runtime, scheme: Scheme
-) -> CostTables:
-    """Return the tables of a graph in a scheme on a runtime."""
+    model: WidthModel, choices: Choices, runtime: Runtime, scheme: Scheme,
+    departures: Departures = (),
+) -> CostTables:  # fmt: skip
+    """Return the tables of a graph in a scheme on a runtime, and of layers that may depart."""
 
     def latency(part: OpGraph, leads: frozenset[str]) -> float:
         prediction = predict_latency(part, runtime, scheme)
@@ -94,6 +99,7 @@ def cost_tables(
         alive=live[1],
         resident=_resident(model, choices, live, weights, _Memory(runtime, scheme)),
         weights_in_ram=runtime.weights_in_ram,
+        departures=departure_costs(model, choices, runtime, scheme, departures),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from edgesdk.budget import Condition, Relative, Verdict, absolute_conditions
 from edgesdk.cost.calibration import calibrate
@@ -16,6 +17,7 @@ from edgesdk.cost.latency import predict_latency
 from edgesdk.device import DeviceProfile, Runtime
 from edgesdk.figure import Figures
 from edgesdk.graph import OpGraph
+from edgesdk.layer_format import LayerSchemes
 from edgesdk.plan import Plan
 from edgesdk.planner.explanation import broken_verdicts, explain_verdict
 from edgesdk.planner.options import Option
@@ -60,10 +62,12 @@ class Knowledge:
         return replace(self, learned={**self.learned, option: known})
 
     def with_latency(
-        self, request: Request, graph: OpGraph, scheme: Scheme, measured_ms: float
-    ) -> Knowledge:
+        self, request: Request, graph: OpGraph, scheme: Scheme, measured_ms: float,
+        layer_schemes: LayerSchemes = MappingProxyType({}),
+    ) -> Knowledge:  # fmt: skip
         """Return the knowledge with one more pair of predicted and measured latency."""
-        predicted_ms = predict_latency(graph, request.runtime, scheme).total.value
+        prediction = predict_latency(graph, request.runtime, scheme, layer_schemes)
+        predicted_ms = prediction.total.value
         pairs = (*self.pairs.get(scheme, ()), (predicted_ms, measured_ms))
         return replace(self, pairs={**self.pairs, scheme: pairs})
 
@@ -246,7 +250,9 @@ def _learn(search: Search, knowledge: Knowledge, option: Option, attempt: Attemp
         return knowledge
     graph = search.sensitivity.widths.at(option.widths)
     measured_ms = figures["latency_ms"].value
-    return knowledge.with_latency(search.request, graph, option.scheme, measured_ms)
+    return knowledge.with_latency(
+        search.request, graph, option.scheme, measured_ms, option.layer_schemes
+    )
 
 
 def _steady_latency(request: Request, proof: Proof, baseline: Baseline) -> Figures:

@@ -11,8 +11,9 @@ from edgesdk.graph import OpGraph
 from edgesdk.layer_change import LayerChange, LayerChanges, LayerCost
 from edgesdk.layer_format import op_schemes
 from edgesdk.plan import Plan, Prune
+from edgesdk.planner.departures import Departure
 from edgesdk.planner.sensitivity import Sensitivity
-from edgesdk.scheme import WEIGHT_BYTES, Scheme
+from edgesdk.scheme import FLOAT_SCHEMES, WEIGHT_BYTES, Scheme
 
 
 def compare_layers(
@@ -46,7 +47,7 @@ def compare_layers(
             )
             for layer in dict.fromkeys([*costs_before, *costs_after])
         ),
-        format_loss=None if sensitivity is None else sensitivity.format(plan.scheme).loss,
+        format_loss=None if sensitivity is None else _format_loss(plan, sensitivity),
     )
 
 
@@ -85,6 +86,17 @@ def _cost(
         activation_bytes=sum(activation_bytes(graph, k.outputs, scheme) for k in kernels),
         predicted_ms=latency_ms,
     )
+
+
+def _format_loss(plan: Plan, sensitivity: Sensitivity) -> float | None:
+    """Return what the formats were expected to lose, None where an edited plan has others."""
+    known = {(point.layer, point.scheme) for point in sensitivity.layers}
+    departures = tuple(Departure(*item) for item in plan.layer_schemes.items())
+    if any(d.scheme not in FLOAT_SCHEMES and d not in known for d in departures):
+        return None
+    if any((d.layer, plan.scheme) not in known for d in departures):
+        return None
+    return sensitivity.format_loss(plan.scheme, departures)
 
 
 def _kinds(*graphs: OpGraph) -> Mapping[str, tuple[str, ...]]:

@@ -32,6 +32,7 @@ def learn_sensitivity(request: Request, graph: OpGraph) -> Sensitivity:
             request.outputs,
             target=request.target.name,
             schemes=request.schemes,
+            mixes=request.mixes,
             channel_multiple=multiple,
             progress=request.progress,
         )

@@ -17,6 +17,7 @@ from edgesdk.errors import TargetUnavailable, UnsupportedModel, UsageError, unkn
 from edgesdk.graph import OpGraph
 from edgesdk.host_runtime import HostRuntime
 from edgesdk.layer_format import scheme_refusal
+from edgesdk.planner.departures import Mixes, planned_mixes
 from edgesdk.profiling.bench import Bench
 from edgesdk.profiling.runners import find_runner
 from edgesdk.progress import Progress
@@ -62,6 +63,11 @@ class Request:
         """Whether that device is this machine, whose runtime can be timed in turns."""
         host = self.host_runtime
         return self.device.name == HOST and host is not None and host.standing == "verified"
+
+    @property
+    def mixes(self) -> Mixes:
+        """The schemes that single layers may leave the network's for, where the target mixes."""
+        return planned_mixes(self.target.capability(self.runtime).mixes, self.schemes)
 
     @property
     def host_runtime(self) -> HostRuntime | None:

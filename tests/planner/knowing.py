@@ -121,6 +121,8 @@ def sensitivity(
         widths=WidthModel(graph=graph, groups=("conv",), full=FULL, extents=()),
         curves=(curve,),
         formats=tuple(points or formats(dict.fromkeys(SCHEMES, 0.0))),
+        mixes={},
+        layers=(),
         joint=tuple(joint_points),
         notes=(),
     )

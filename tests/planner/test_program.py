@@ -1,13 +1,13 @@
 """The program against trying everything, on tables small enough for that."""
 
 import itertools
-from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgesdk.planner.program import GAP, Limits, solve
+from edgesdk.planner.departures import Departure, DepartureCost
+from edgesdk.planner.program import GAP, Limits, Losses, solve
 from edgesdk.planner.tables import CostTable, CostTables, Floats
 
 WIDTHS = (3, 2, 3)
@@ -24,7 +24,30 @@ def table(random: np.random.Generator) -> CostTable:
     return CostTable(constant=20.0, single=rows(random), pair=pair)
 
 
-def tables(seed: int, *, weights_in_ram: bool) -> tuple[CostTables, list[Floats]]:
+# Which groups the departures' layers depend on; the first layer has two schemes to go to.
+DEPARTING = (("a", (0, 1)), ("a", (0, 1)), ("b", (1,)), ("c", ()))
+
+
+def departure_costs(random: np.random.Generator) -> tuple[DepartureCost, ...]:
+    """Return layers that get slower and larger, or the other way round."""
+    found = []
+    for index, (layer, groups) in enumerate(DEPARTING):
+        shape = tuple(WIDTHS[g] for g in groups)
+        sign = -1.0 if index == 1 else 1.0
+        found.append(
+            DepartureCost(
+                departure=Departure(layer, "w4" if index == 1 else "fp32"),
+                groups=groups,
+                latency_ms=sign * random.uniform(0, 3, shape),
+                weight_bytes=sign * random.uniform(0, 3, shape),
+            )
+        )
+    return tuple(found)
+
+
+def tables(
+    seed: int, *, weights_in_ram: bool, departing: bool = False
+) -> tuple[CostTables, Losses]:
     random = np.random.default_rng(seed)
     moments = 4
     alive = tuple(
@@ -38,22 +61,50 @@ def tables(seed: int, *, weights_in_ram: bool) -> tuple[CostTables, list[Floats]
         alive=alive,
         resident=CostTable(constant=2.0, single=rows(random), pair={}),
         weights_in_ram=weights_in_ram,
+        departures=departure_costs(random) if departing else (),
     )
-    losses = [np.linspace(1, 0, n) * random.uniform(0.1, 4) for n in WIDTHS]
-    return made, losses
+    widths = [np.linspace(1, 0, n) * random.uniform(0.1, 4) for n in WIDTHS]
+    if not departing:
+        return made, Losses(widths=widths)
+    changes = [-random.uniform(0, 0.2), random.uniform(0, 1), *-random.uniform(0, 0.2, 2)]
+    return made, Losses(widths=widths, departures=changes, network=1.0)
 
 
-def memory(made: CostTables, places: tuple[int, ...]) -> float:
+Departed = tuple[int, ...]
+
+
+def departed_sets(made: CostTables) -> list[Departed]:
+    """Return every set of departures, no layer having two schemes."""
+    count = len(made.departures)
+    every = (chosen for n in range(count + 1) for chosen in itertools.combinations(range(count), n))
+    layers = [cost.departure.layer for cost in made.departures]
+    return [chosen for chosen in every if len({layers[d] for d in chosen}) == len(chosen)]
+
+
+def departed_cost(
+    made: CostTables, places: tuple[int, ...], departed: Departed, name: str
+) -> float:
+    """Return what departures add to a cost at those widths."""
+    costs = (made.departures[d] for d in departed)
+    return float(sum(getattr(c, name)[tuple(places[g] for g in c.groups)] for c in costs))
+
+
+def memory(made: CostTables, places: tuple[int, ...], departed: Departed = ()) -> float:
     alive = made.alive_constant + sum(p[i] for p, i in zip(made.alive, places, strict=True))
-    weights = made.weight_bytes.at(places) if made.weights_in_ram else 0.0
+    stored = made.weight_bytes.at(places) + departed_cost(made, places, departed, "weight_bytes")
+    weights = stored if made.weights_in_ram else 0.0
     return float(np.max(alive)) + made.resident.at(places) + weights
 
 
-def keeps(made: CostTables, places: tuple[int, ...], limits: Limits) -> bool:
+def keeps(
+    made: CostTables, places: tuple[int, ...], limits: Limits, departed: Departed = ()
+) -> bool:
+    latency = made.latency_ms.at(places) + departed_cost(made, places, departed, "latency_ms")
+    stored = made.weight_bytes.at(places) + departed_cost(made, places, departed, "weight_bytes")
     return (
-        made.latency_ms.at(places) <= limits.latency_ms + 1e-6
-        and made.weight_bytes.at(places) <= limits.weight_bytes + 1e-6
-        and memory(made, places) <= limits.memory_bytes + 1e-6
+        latency <= limits.latency_ms + 1e-6
+        and stored <= limits.weight_bytes + 1e-6
+        and memory(made, places, departed) <= limits.memory_bytes + 1e-6
     )
 
 
@@ -79,9 +130,37 @@ def test_it_finds_what_trying_everything_finds(
         return
     assert found is not None
     assert keeps(made, found.places, limits)
-    least = min(sum(row[i] for row, i in zip(losses, p, strict=True)) for p in fitting)
+    least = min(losses.at(p, ()) for p in fitting)
     assert found.loss <= least * (1 + 2 * GAP) + 1e-4
     assert 0 <= found.gap <= GAP
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 10**6), limits=LIMITS, weights_in_ram=st.booleans())
+def test_widths_and_departures_are_chosen_together(
+    seed: int, limits: Limits, weights_in_ram: bool
+) -> None:
+    made, losses = tables(seed, weights_in_ram=weights_in_ram, departing=True)
+    everything = itertools.product(itertools.product(*map(range, WIDTHS)), departed_sets(made))
+    fitting = [(p, d) for p, d in everything if keeps(made, p, limits, d)]
+    found = solve(made, losses, limits)
+    if not fitting:
+        assert found is None
+        return
+    assert found is not None
+    assert keeps(made, found.places, limits, found.departures)
+    assert found.departures in departed_sets(made)
+    least = min(losses.at(p, d) for p, d in fitting)
+    assert found.loss <= least * (1 + 2 * GAP) + 1e-4
+    assert 0 <= found.gap <= GAP
+
+
+def test_without_limits_every_layer_that_gains_departs() -> None:
+    made, losses = tables(4, weights_in_ram=False, departing=True)
+    found = solve(made, losses, Limits())
+    assert found is not None
+    assert found.places == tuple(n - 1 for n in WIDTHS)
+    assert found.departures == (0, 2, 3)
 
 
 def test_without_limits_everything_stays() -> None:
@@ -100,7 +179,7 @@ def test_the_same_question_has_the_same_answer() -> None:
 
 def test_of_equal_losses_the_faster_is_taken() -> None:
     made, losses = tables(3, weights_in_ram=False)
-    free: Any = [np.zeros_like(row) for row in losses]
+    free = Losses(widths=[np.zeros_like(row) for row in losses.widths])
     found = solve(made, free, Limits())
     assert found is not None
     everything = itertools.product(*(range(n) for n in WIDTHS))

@@ -9,6 +9,7 @@ import torch
 from blobs_task import blobs
 from torch import nn
 
+from edgesdk.planner.options import option_for
 from edgesdk.planner.sensitivity import Sensitivity, measure_sensitivity
 from edgesdk.progress import Silent
 from edgesdk.task import Task
@@ -24,6 +25,7 @@ def measured(task: Task) -> Sensitivity:
         output_specs(task),
         target="executorch",
         schemes=("fp32", "fp16"),
+        mixes={},
         channel_multiple=4,
         progress=Silent(),
     )
@@ -102,7 +104,7 @@ def test_a_score_of_nothing_is_a_score() -> None:
 def test_without_a_metric_there_is_no_drop() -> None:
     found = measured(replace(blobs(), evaluate=None))
     assert (found.metric, found.noise) == (None, 0.0)
-    assert found.drop(found.widths.full, "fp16") is None
+    assert found.drop(option_for(found.widths.full, found.widths.full, "fp16")) is None
 
 
 def test_without_data_channels_go_by_magnitude() -> None:

@@ -44,6 +44,8 @@ def sensitivity(graph: OpGraph) -> Sensitivity:
         widths=WidthModel(graph=graph, groups=("0",), full=(32,), extents=()),
         curves=(curve,),
         formats=(FormatPoint(scheme="fp32", loss=0.125, disagreement=0.0, drop=None),),
+        mixes={},
+        layers=(),
         joint=(),
         notes=(),
     )

@@ -1,0 +1,176 @@
+"""Departures: single layers that have another scheme than their network, and what that costs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.cost.fusion import Kernel, fuse, weight_bytes
+from edgesdk.cost.latency import predict_latency
+from edgesdk.device import Runtime
+from edgesdk.graph import OpGraph
+from edgesdk.layer_format import LayerSchemes, layer_format, op_schemes, weighted_of
+from edgesdk.planner.widths import WidthModel, Widths
+from edgesdk.scheme import FLOAT_SCHEMES, INT4_SCHEMES, Scheme
+
+Floats = NDArray[np.float64]
+Mixes = Mapping[Scheme, tuple[Scheme, ...]]
+"""For each scheme of a network those that single layers of it may have instead."""
+
+# A float network with int8 layers is an int8 network with float layers, so networks of eight bits
+# are the ones that layers depart from: to float where int8 hurts, to int4 where it does not. Static
+# int8 is not among them: what passes from layer to layer stays rounded unless both of them leave,
+# so what a layer alone loses does not tell what its leaving wins.
+_BASES: tuple[Scheme, ...] = ("int8_dynamic", "w8")
+_ALTERNATIVES: tuple[Scheme, ...] = (*FLOAT_SCHEMES, *INT4_SCHEMES)
+
+# With more, the table of a kernel would have as many axes; concatenations' readers alone have.
+_MOST_GROUPS = 2
+
+
+class Departure(NamedTuple):
+    """A layer, by its module path, and the scheme that it has instead of its network's."""
+
+    layer: str
+    scheme: Scheme
+
+
+Departures = tuple[Departure, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DepartureCost:
+    """What a departure adds (or saves) at every width of the groups that its layer depends on.
+
+    ``latency_ms`` and ``weight_bytes`` have one axis for each of ``groups``, in their order.
+    """
+
+    departure: Departure
+    groups: tuple[int, ...]
+    latency_ms: Floats
+    weight_bytes: Floats
+
+
+def planned_mixes(mixes: Mixes, schemes: Collection[Scheme]) -> Mixes:
+    """Return the departures that a planner looks at, of those a target and a request allow."""
+    found = {
+        base: tuple(s for s in mixes.get(base, ()) if s in _ALTERNATIVES and s in schemes)
+        for base in _BASES
+        if base in schemes
+    }
+    return {base: others for base, others in found.items() if others}
+
+
+def possible_departures(
+    graph: OpGraph, target: str, base: Scheme, schemes: Sequence[Scheme]
+) -> Departures:
+    """Return every layer that has the network's scheme, with every other one it can have."""
+    layers = {op.layer: w for op in graph.ops if (w := weighted_of(op, graph)) is not None}
+    return tuple(
+        Departure(layer, scheme)
+        for layer, weighted in layers.items()
+        for scheme in schemes
+        if layer_format(target, weighted, base).scheme == base
+        and layer_format(target, weighted, scheme).scheme == scheme
+    )
+
+
+def departure_costs(
+    model: WidthModel, choices: Sequence[Sequence[int]], runtime: Runtime, base: Scheme,
+    departures: Departures,
+) -> tuple[DepartureCost, ...]:  # fmt: skip
+    """Return the cost tables of the departures whose layers depend on at most two groups."""
+    kernels = fuse(model.graph)
+    pricing = _Pricing(model=model, runtime=runtime, base=base)
+    whole = predict_latency(model.graph, runtime, base).total.value
+    found = []
+    for departure in departures:
+        own = [k for k in kernels if k.op.layer == departure.layer and k.channels]
+        groups = pricing.groups(own)
+        if len(groups) > _MOST_GROUPS:
+            continue
+        latency, stored = pricing.tables(own, groups, choices, departure)
+        departed = predict_latency(model.graph, runtime, base, dict([departure])).total.value
+        # Conversions at its borders, as where its neighbours stay: no kernel of its own has them.
+        borders = departed - whole - latency[(-1,) * len(groups)]
+        found.append(
+            DepartureCost(
+                departure=departure,
+                groups=groups,
+                latency_ms=latency + borders,
+                weight_bytes=stored,
+            )
+        )
+    return tuple(found)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Pricing:
+    """Prices a layer's kernels at any widths, in its network's scheme and in another."""
+
+    model: WidthModel
+    runtime: Runtime
+    base: Scheme
+
+    def groups(self, kernels: Sequence[Kernel]) -> tuple[int, ...]:
+        ops = {op.name: op for op in self.model.graph.ops}
+        names = (name for kernel in kernels for name in (kernel.op.name, *kernel.folded))
+        return tuple(sorted(frozenset[int]().union(*(self.model.groups_of(ops[n]) for n in names))))
+
+    def tables(
+        self, kernels: Sequence[Kernel], groups: tuple[int, ...],
+        choices: Sequence[Sequence[int]], departure: Departure,
+    ) -> tuple[Floats, Floats]:  # fmt: skip
+        """Return the differences in milliseconds and in bytes, one axis a group."""
+        shape = tuple(len(choices[g]) for g in groups)
+        latency, stored = np.zeros(shape), np.zeros(shape)
+        names = {name for k in kernels for name in (k.op.name, *k.folded)}
+        leads = frozenset(k.op.name for k in kernels)
+        for place in itertools.product(*(range(n) for n in shape)):
+            widths = list(self.model.full)
+            for group, index in zip(groups, place, strict=True):
+                widths[group] = choices[group][index]
+            part = self.model.at(tuple(widths), names)
+            departed = self._price(part, leads, dict([departure]))
+            stayed = self._price(part, leads, {})
+            latency[place] = departed[0] - stayed[0]
+            stored[place] = departed[1] - stayed[1]
+        return latency, stored
+
+    def _price(
+        self, part: OpGraph, leads: frozenset[str], layer_schemes: LayerSchemes
+    ) -> tuple[float, float]:
+        prediction = predict_latency(part, self.runtime, self.base, layer_schemes)
+        own = op_schemes(part, self.runtime.target, self.base, layer_schemes)
+        return (
+            sum(op.latency_ms for op in prediction.per_op if op.op in leads),
+            sum(
+                weight_bytes(kernel, own.get(kernel.op.name, self.base))
+                for kernel in fuse(part)
+                if kernel.op.name in leads
+            ),
+        )
+
+
+def kept_departures(
+    model: WidthModel, widths: Widths, target: str, departures: Departures
+) -> Departures:
+    """Return those whose layer can still have the scheme at those widths, in the graph's order.
+
+    Pruning may leave inputs that do not divide into int4's groups.
+    """
+    graph = model.at(widths)
+    layers = {op.layer: w for op in graph.ops if (w := weighted_of(op, graph)) is not None}
+    order = list(layers)
+    able = [
+        departure
+        for departure in departures
+        if layer_format(target, layers[departure.layer], departure.scheme).scheme
+        == departure.scheme
+    ]
+    return tuple(sorted(able, key=lambda departure: order.index(departure.layer)))
