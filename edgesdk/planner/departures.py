@@ -29,6 +29,10 @@ Mixes = Mapping[Scheme, tuple[Scheme, ...]]
 _BASES: tuple[Scheme, ...] = ("int8_dynamic", "w8")
 _ALTERNATIVES: tuple[Scheme, ...] = (*FLOAT_SCHEMES, *INT4_SCHEMES)
 
+WORTH_DEPARTING = 1e-3
+"""Nats (or relative squared error) that a layer's departure has to win: each is one more thing that
+a reader of the plan has to know and a runtime has to do."""
+
 # With more, the table of a kernel would have as many axes; concatenations' readers alone have.
 _MOST_GROUPS = 2
 

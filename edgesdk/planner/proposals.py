@@ -11,7 +11,12 @@ from edgesdk.budget import Condition
 from edgesdk.device import Runtime
 from edgesdk.figure import Figure, FigureName, Figures
 from edgesdk.layer_format import scheme_refusal
-from edgesdk.planner.departures import Departures, kept_departures, possible_departures
+from edgesdk.planner.departures import (
+    WORTH_DEPARTING,
+    Departures,
+    kept_departures,
+    possible_departures,
+)
 from edgesdk.planner.options import Option, option_for
 from edgesdk.planner.prediction import predict_costs
 from edgesdk.planner.program import Limits, Losses, solve
@@ -25,10 +30,6 @@ FRONT = (0.9, 0.75, 0.6, 0.45, 0.3, 0.2)
 
 _DEPARTED = (1.15, 1.4)
 """Further shares where single layers may depart to a wider scheme."""
-
-# Nats (or relative squared error) that a layer's departure must be worth: each is one more thing
-# that a reader of the plan has to know and a runtime has to do.
-_WORTH_DEPARTING = 1e-3
 
 # A measured latency scatters by a few percent: what is planned to the last percent misses by luck.
 _AIM = 0.97
@@ -106,7 +107,7 @@ class Proposer:
         losses = Losses(
             widths=[sensitivity.joint_scale * np.array(c.losses) for c in sensitivity.curves],
             departures=[
-                sensitivity.departure_loss(scheme, cost.departure) + _WORTH_DEPARTING
+                sensitivity.departure_loss(scheme, cost.departure) + WORTH_DEPARTING
                 for cost in tables.departures
             ],
             network=sensitivity.format(scheme).loss,
@@ -181,8 +182,8 @@ class Proposer:
                 name = condition.figure
                 excess[name] = max(excess[name], _needed(costs[name], condition, provable))
             worst = max(excess.values(), default=0.0)
-            loss = self.sensitivity.loss
-            if worst <= 1.0 and (found is None or loss(option) < loss(found[0])):
+            rank = self.sensitivity.rank
+            if worst <= 1.0 and (found is None or rank(option) < rank(found[0])):
                 found = option, own_gap
             if _CLOSE <= worst <= 1.0 or (worst <= 1.0 and self._is_best(option)):
                 break

@@ -11,6 +11,7 @@ from pydantic import ConfigDict
 from edgesdk.budget import Budget, Condition, Verdict, judge
 from edgesdk.errors import UsageError
 from edgesdk.figure import Figure, FigureName, Figures
+from edgesdk.planner.departures import WORTH_DEPARTING
 from edgesdk.planner.options import Option
 from edgesdk.planner.prediction import predict_drop
 from edgesdk.planner.proposals import Proposed
@@ -27,7 +28,8 @@ DEFAULT_MAX_DROP = 0.01
 class Assessment:
     """An option with its figures and verdicts; ``plausible`` when nothing rules it out.
 
-    ``expected_loss`` is before recovery, and what options are ranked by; ``gap`` is how far from
+    ``expected_loss`` is before recovery; options are ranked by it and a little for each layer that
+    departs from the network's scheme (``rank``). ``gap`` is how far from
     the least one the program may have stopped, as a share of it.
     """
 
@@ -37,6 +39,11 @@ class Assessment:
     verdicts: tuple[Verdict, ...]
     plausible: bool
     gap: float = 0.0
+
+    @property
+    def rank(self) -> float:
+        """The expected loss, and a little for each layer that departs (``Sensitivity.rank``)."""
+        return self.expected_loss + WORTH_DEPARTING * len(self.option.departures)
 
     @property
     def worst_excess(self) -> float:
@@ -142,8 +149,8 @@ def resolve_budget(budget: Budget, *, can_score: bool) -> tuple[Budget, Objectiv
 def _rank(assessment: Assessment, objective: Objective) -> tuple[float, float, str]:
     latency = assessment.predicted["latency_ms"].value
     if objective == "least latency":
-        return latency, assessment.expected_loss, assessment.option.name
-    return assessment.expected_loss, latency, assessment.option.name
+        return latency, assessment.rank, assessment.option.name
+    return assessment.rank, latency, assessment.option.name
 
 
 def _plausible(verdict: Verdict, provable: Collection[FigureName]) -> bool:

@@ -21,7 +21,13 @@ from edgesdk.compress.removal import disconnected
 from edgesdk.errors import UnsupportedModel
 from edgesdk.graph import OpGraph
 from edgesdk.plan import PrunedGroup
-from edgesdk.planner.departures import Departure, Departures, Mixes, possible_departures
+from edgesdk.planner.departures import (
+    WORTH_DEPARTING,
+    Departure,
+    Departures,
+    Mixes,
+    possible_departures,
+)
 from edgesdk.planner.divergence import Divergence, measure_divergence, run_batches
 from edgesdk.planner.options import Option
 from edgesdk.planner.simulation import simulate
@@ -168,6 +174,10 @@ class Sensitivity:
         """Return the expected loss before recovery: the formats' and, summed, the groups'."""
         widths = self.joint_scale * self.loss_sum(option.widths)
         return self.format_loss(option.scheme, option.departures) + widths
+
+    def rank(self, option: Option) -> float:
+        """Return what options are ranked by: the expected loss, and a little for each departure."""
+        return self.loss(option) + WORTH_DEPARTING * len(option.departures)
 
     def format_loss(self, scheme: Scheme, departures: Departures) -> float:
         """Return what the unpruned network loses in a scheme that single layers depart from."""
