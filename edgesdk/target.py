@@ -24,7 +24,7 @@ from edgesdk.errors import TargetUnavailable, UsageError, unknown_name
 from edgesdk.graph import OpGraph
 from edgesdk.host_runtime import HostRuntime
 from edgesdk.measurement import RuntimeIdentity
-from edgesdk.scheme import SCHEMES, Scheme
+from edgesdk.scheme import SCHEMES, QuantizerName, Scheme
 from edgesdk.task import Tensors
 
 ENTRY_POINTS = "edgesdk.targets"
@@ -74,18 +74,26 @@ class Toolchain:
 
 @dataclass(frozen=True, kw_only=True)
 class Capability:
-    """The schemes a target emits for a runtime, and for each other scheme the reason why not."""
+    """The schemes a target emits for a runtime, and for each other scheme the reason why not.
+
+    ``quantizer`` is whose rules its int8 follows to the last grid: a network can be prepared for
+    those. None where they are others; then int8 is taken as it comes out.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     schemes: tuple[Scheme, ...]
     refused: Mapping[Scheme, str]
+    quantizer: QuantizerName | None = None
 
     @classmethod
-    def of(cls, refusal: Callable[[Scheme], str | None]) -> Capability:
+    def of(
+        cls, refusal: Callable[[Scheme], str | None], quantizer: QuantizerName | None = None
+    ) -> Capability:
         """Return the capability of a target that gives a reason for each scheme it refuses."""
         refused = {scheme: why for scheme in SCHEMES if (why := refusal(scheme)) is not None}
-        return cls(schemes=tuple(s for s in SCHEMES if s not in refused), refused=refused)
+        schemes = tuple(scheme for scheme in SCHEMES if scheme not in refused)
+        return cls(schemes=schemes, refused=refused, quantizer=quantizer)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from edgesdk.host_runtime import HostRuntime
 from edgesdk.profiling.bench import Bench
 from edgesdk.profiling.runners import find_runner
 from edgesdk.progress import Progress
-from edgesdk.scheme import Scheme
+from edgesdk.scheme import QuantizerName, Scheme
 from edgesdk.target import Target, find_target, require, target_names
 from edgesdk.task import InputSpec, OutputSpec, Task
 from edgesdk.task_source import check_task, input_specs, output_specs, task_key
@@ -29,7 +29,8 @@ HOST = "host"
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Request:
     """What was asked, resolved: ``schemes`` are those the target emits for the runtime, and
-    ``refused`` says why for the others. ``key`` is the hash of the task. ``bench`` is where another
+    ``refused`` says why for the others; ``quantizer`` whose rules its int8 follows, if known.
+    ``key`` is the hash of the task. ``bench`` is where another
     device than this machine is measured, None where none is at hand."""
 
     task: Task
@@ -41,6 +42,7 @@ class Request:
     target: Target
     schemes: tuple[Scheme, ...]
     refused: Mapping[Scheme, str]
+    quantizer: QuantizerName | None
     budget: Budget
     effort: Effort
     accelerator: torch.device
@@ -115,6 +117,7 @@ def resolve(
         target=found,
         schemes=tuple(schemes),
         refused=refused,
+        quantizer=capability.quantizer,
         budget=budget,
         effort=effort,
         accelerator=find_accelerator(accelerator),

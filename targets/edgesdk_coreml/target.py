@@ -29,7 +29,8 @@ class CoreMLTarget:
 
     def capability(self, runtime: Runtime) -> Capability:
         """Return the schemes emitted for a runtime; ``ProfileError`` for an unknown system."""
-        return Capability.of(lambda scheme: refusal(scheme, runtime))
+        # int8 programs are converted from the graph that XNNPACK's quantizer calibrated.
+        return Capability.of(lambda scheme: refusal(scheme, runtime), quantizer="XNNPACK")
 
     def emit(self, model: CompressedModel, runtime: Runtime, folder: Path) -> Emission:
         """Write ``model.mlpackage``; equal models give equal bytes. See ``emit_package``."""

@@ -45,7 +45,9 @@ class TFLiteTarget:
         ``fp16`` stores float16 kernels and float32 activations; a CPU computes such a file in
         float32, GPU and NPU delegates in float16.
         """
-        return Capability.of(lambda scheme: _refusal(scheme, runtime))
+        return Capability.of(
+            lambda scheme: _refusal(scheme, runtime), quantizer="ai-edge-quantizer"
+        )
 
     def emit(self, model: CompressedModel, runtime: Runtime, folder: Path) -> Emission:
         """Write ``model.tflite`` and return how to feed it; equal models give equal bytes.
