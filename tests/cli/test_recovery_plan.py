@@ -46,8 +46,7 @@ def test_a_plan_with_training_for_int8_is_replayed_and_verified(
     assert (code, made["status"]) == (0, "ok")
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["parity"]["status"] == "verified"
-    assert made["verified"]["accuracy"]["standing"] == "verified"
-    assert made["verified"]["accuracy_drop"]["value"] < 0.05
+    assert made["verified"]["accuracy_drop"] < 0.05
     kept = json.loads((out / "plan.json").read_text(encoding="utf-8"))
     assert [step["kind"] for step in kept["steps"]] == [step["kind"] for step in STEPS]
     code, checked = answered(asking("verify", str(out), "--task", BLOBS, "--json"))
