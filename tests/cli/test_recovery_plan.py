@@ -31,7 +31,7 @@ STEPS: list[dict[str, Any]] = [
 def test_a_plan_with_training_for_int8_is_replayed_and_verified(
     asking: Asking, tmp_path: Path
 ) -> None:
-    where = ("--device", "samsung_galaxy_s24", "--target", "executorch")
+    where = ("--device", "samsung_galaxy_s24", "--target", "tflite")
     path, out = tmp_path / "plan.json", tmp_path / "out"
     code, _ = asking("plan", BLOBS, *where, "-o", str(path))
     assert code == 0
