@@ -124,6 +124,10 @@ def _top1_agreement(
     return None if moved is None else 1.0 - float(moved.to(torch.float32).mean())
 
 
+class NoiseError(ParityError):
+    """The file computes, but further from its float module than its precision should explain."""
+
+
 def gate(parity: Parity, scheme: Scheme) -> None:
     """Raise ``ParityError`` unless every check passed and the noise is what the scheme explains."""
     failed = [check for check in parity.checks if not check.passed]
@@ -137,7 +141,7 @@ def gate(parity: Parity, scheme: Scheme) -> None:
     minimum = MINIMUM_SQNR_DB[scheme]
     if parity.sqnr_db is None or parity.sqnr_db < minimum:
         found = "not finite" if parity.sqnr_db is None else f"{parity.sqnr_db:.1f} dB"
-        raise ParityError(
+        raise NoiseError(
             f"the {scheme} file on {parity.runtime} does not follow the PyTorch model: "
             f"signal to noise over {parity.samples} samples is {found}",
             expected=f"at least {minimum:.0f} dB",

@@ -46,11 +46,10 @@ class Prune:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distil:
-    """Train the pruned network against the original (Hinton et al. 2015, eq. 4).
+class Training:
+    """Training against the original (Hinton et al. 2015, eq. 4).
 
-    ``loss = (1 - alpha) * task_loss + alpha * T^2 * KL(teacher || student)`` at temperature ``T``,
-    plus ``feature_weight`` times the mean squared error between the ``feature_layers``' outputs.
+    ``loss = (1 - alpha) * task_loss + alpha * T^2 * KL(teacher || student)`` at temperature ``T``.
     Cosine schedule from ``learning_rate`` over ``epochs``; stops after ``patience`` epochs
     without a better validation score.
     """
@@ -62,9 +61,64 @@ class Distil:
     temperature: float
     alpha: float
     patience: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distil(Training):
+    """Train the pruned network against the original, in float.
+
+    ``Training``'s loss plus ``feature_weight`` times the mean squared error between the
+    ``feature_layers``' outputs.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     feature_weight: float = 0.0
     feature_layers: tuple[str, ...] = ()
     kind: Literal["distil"] = "distil"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Qat(Training):
+    """Train on against the original with the rounding of int8 simulated."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    kind: Literal["qat"] = "qat"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Equalize:
+    """Scale channels between layers until their weights' ranges are alike, ``sweeps`` at most."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    sweeps: int = 40
+    kind: Literal["equalize"] = "equalize"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BiasCorrection:
+    """Take the mean error that rounding to int8 leaves in each layer out of its bias."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    kind: Literal["bias_correction"] = "bias_correction"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaRound:
+    """Choose for every int8 weight whether it is rounded up or down, layer by layer.
+
+    ``iterations`` steps of Adam a layer on ``positions`` output positions of the calibration data.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    iterations: int = 1000
+    positions: int = 4096
+    learning_rate: float = 0.01
+    kind: Literal["adaround"] = "adaround"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +141,10 @@ class Quantize:
     kind: Literal["quantize"] = "quantize"
 
 
-Step = Annotated[Prune | Distil | Finetune | Quantize, Field(discriminator="kind")]
+Step = Annotated[
+    Prune | Distil | Finetune | Equalize | AdaRound | BiasCorrection | Qat | Quantize,
+    Field(discriminator="kind"),
+]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,9 @@ ACTIVATION_BYTES: Mapping[Scheme, float] = {
 }  # fmt: skip
 """Bytes of one value between two layers."""
 
+QuantizerName = Literal["XNNPACK", "ai-edge-quantizer"]
+"""Whose rules decide where int8 rounds to; the rules are in ``edgesdk/compress/rounding.py``."""
+
 FLOAT_SCHEMES: tuple[Scheme, ...] = ("fp32", "fp16")
 """What a baseline can be emitted in."""
 

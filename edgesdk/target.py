@@ -25,7 +25,7 @@ from edgesdk.errors import TargetUnavailable, UnsupportedModel, UsageError, unkn
 from edgesdk.graph import OpGraph
 from edgesdk.host_runtime import HostRuntime
 from edgesdk.measurement import RuntimeIdentity
-from edgesdk.scheme import SCHEMES, Scheme
+from edgesdk.scheme import SCHEMES, QuantizerName, Scheme
 from edgesdk.task import Tensors
 
 ENTRY_POINTS = "edgesdk.targets"
@@ -81,6 +81,8 @@ class Capability:
 
     ``mixes`` names for each scheme of a network those that single layers of it can have instead
     (``CompressedModel.layer_schemes``); ``unmixed`` says why others cannot stand beside it.
+    ``quantizer`` is whose rules its int8 follows to the last grid: a network can be prepared for
+    those. None where they are others; then int8 is taken as it comes out.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -89,6 +91,7 @@ class Capability:
     refused: Mapping[Scheme, str]
     mixes: Mapping[Scheme, tuple[Scheme, ...]] = field(default_factory=dict)
     unmixed: str = _UNMIXED
+    quantizer: QuantizerName | None = None
 
     def mix_refusal(self, scheme: Scheme, layer_scheme: Scheme) -> str | None:
         """Return why a layer cannot have a scheme in a network of another, None where it can."""
@@ -100,6 +103,7 @@ class Capability:
     def of(
         cls, refusal: Callable[[Scheme], str | None], *,
         mixes: Mapping[Scheme, tuple[Scheme, ...]] = MappingProxyType({}), unmixed: str = _UNMIXED,
+        quantizer: QuantizerName | None = None,
     ) -> Capability:  # fmt: skip
         """Return the capability of a target that gives a reason for each scheme it refuses.
 
@@ -108,7 +112,9 @@ class Capability:
         refused = {scheme: why for scheme in SCHEMES if (why := refusal(scheme)) is not None}
         offered = tuple(s for s in SCHEMES if s not in refused)
         kept = {s: tuple(o for o in mixes.get(s, ()) if o in offered) for s in offered}
-        return cls(schemes=offered, refused=refused, mixes=kept, unmixed=unmixed)
+        return cls(
+            schemes=offered, refused=refused, mixes=kept, unmixed=unmixed, quantizer=quantizer
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgesdk.compress.rounding import QUANTIZERS
 from edgesdk.compressed import CompressedModel
 from edgesdk.cost.latency import predict_latency
 from edgesdk.cost.memory import predict_memory
@@ -99,6 +100,7 @@ def test_every_scheme_is_offered_or_refused_with_a_reason(
     assert all(len(reason) > 15 for reason in capability.refused.values())
     assert set(capability.schemes) <= set(runtime.precisions)
     assert runtime.float_scheme in capability.schemes
+    assert capability.quantizer is None or capability.quantizer in QUANTIZERS
 
 
 @pytest.mark.parametrize(("_name", "profile", "runtime"), RUNTIMES, ids=[r[0] for r in RUNTIMES])

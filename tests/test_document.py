@@ -16,13 +16,17 @@ from edgesdk.errors import ArtifactError, ProfileError, UsageError
 from edgesdk.figure import STANDINGS, Figure, FigureName
 from edgesdk.measurement import Measurement
 from edgesdk.plan import (
+    AdaRound,
+    BiasCorrection,
     Distil,
+    Equalize,
     Finetune,
     FrontPoint,
     Plan,
     Price,
     Prune,
     PrunedGroup,
+    Qat,
     Quantize,
     Rejected,
 )
@@ -46,6 +50,10 @@ STEP = st.one_of(
     st.builds(Prune, ratio=NUMBER, groups=tuples(GROUP)),
     st.builds(Distil, learning_rate=NUMBER, temperature=NUMBER, alpha=NUMBER),
     st.just(Finetune()),
+    st.builds(Equalize),
+    st.builds(AdaRound, learning_rate=NUMBER),
+    st.builds(BiasCorrection),
+    st.builds(Qat, learning_rate=NUMBER, temperature=NUMBER, alpha=NUMBER),
     st.builds(Quantize),
 )
 REJECTED = st.builds(Rejected, option=TEXT, predicted=FIGURES, reason=TEXT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,22 +13,11 @@ from torch import nn
 
 from edgesdk.compress.accelerator import seeded
 from edgesdk.compress.distil_loss import check_features, tapped
-from edgesdk.compress.training import (
-    OnEpoch,
-    Run,
-    make_optimizer,
-    resume,
-    run_epoch,
-    score_given,
-    state_of,
-)
-from edgesdk.compress.training_state import Progress, save_checkpoint, set_weights, weights_of
-from edgesdk.document import to_json
+from edgesdk.compress.training import OnEpoch, check_training, start_run, train
 from edgesdk.errors import TaskError, UsageError
 from edgesdk.plan import Distil, Finetune
-from edgesdk.target import installed_version
 from edgesdk.task import Task
-from edgesdk.task_source import example_outputs, task_key, weights_sha256
+from edgesdk.task_source import example_outputs
 from edgesdk.user_code import user_code
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -128,45 +116,23 @@ def distil(
     thing, ``UsageError`` for a step that cannot be (see also ``check_features``), and
     ``OutputError`` when the checkpoint cannot be written.
     """
-    _check_step(step)
+    check_training(step)
+    _check_features(step)
     run = start_run(student, teacher, task, step, device=device, seed=seed)
-    note = resume(run, checkpoint)
     with ExitStack() as stack:
         if step.feature_layers:
             examples = tuple(example.to(device) for example in task.example_inputs)
             check_features(run.student, run.teacher, step.feature_layers, examples)
             taps = [tapped(model, step.feature_layers) for model in (run.student, run.teacher)]
             run.features = (stack.enter_context(taps[0]), stack.enter_context(taps[1]))
-        if run.progress.epoch == 0:
-            given = score_given(run)
-            if on_epoch is not None and given is not None:
-                on_epoch(given)
-        while not run.progress.stopped:
-            report = run_epoch(run)
-            if checkpoint is not None:
-                save_checkpoint(checkpoint, state_of(run))
-            if on_epoch is not None:
-                on_epoch(replace(report, note="; ".join(filter(None, (note, report.note)))))
-            note = ""
-    set_weights(run.student, run.best)
-    run.optimizer.zero_grad(set_to_none=True)
-    return run.student.cpu().eval()
+        return train(run, checkpoint=checkpoint, on_epoch=on_epoch)
 
 
-def _check_step(step: Distil) -> None:
-    wrong = {
-        "epochs": step.epochs < 1,
-        "learning_rate": not 0 < step.learning_rate < math.inf,
-        "temperature": not 0 < step.temperature < math.inf,
-        "alpha": not 0 <= step.alpha <= 1,
-        "patience": step.patience < 1,
-        "feature_weight": not 0 <= step.feature_weight < math.inf,
-    }
-    found = [f"{name}={getattr(step, name)}" for name, is_wrong in wrong.items() if is_wrong]
-    if found:
+def _check_features(step: Distil) -> None:
+    if not 0 <= step.feature_weight < math.inf:
         raise UsageError(
-            f"a distil step cannot have {', '.join(found)}",
-            expected="finite numbers above zero, and alpha from 0 to 1",
+            f"a distil step cannot have feature_weight={step.feature_weight}",
+            expected="a finite number, zero or more",
         )
     if bool(step.feature_layers) != (step.feature_weight > 0):
         raise UsageError(
@@ -174,40 +140,6 @@ def _check_step(step: Distil) -> None:
             f"{list(step.feature_layers)}",
             expected="feature_layers with a feature_weight above zero, or neither",
         )
-
-
-def start_run(
-    student: nn.Module,
-    teacher: nn.Module,
-    task: Task,
-    step: Distil,
-    *,
-    device: torch.device,
-    seed: int,
-) -> Run:
-    """Return a run that has not begun: copies of both networks on the device, and an optimizer."""
-    parts = (
-        *(weights_sha256(model) for model in (student, teacher)),
-        task_key(task),
-        to_json(step),
-        str(seed),
-        device.type,
-        torch.__version__,
-        str(installed_version("edgesdk")),
-    )
-    identity = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-    pupil = copy.deepcopy(student).to(device).eval()
-    return Run(
-        task=task,
-        step=step,
-        device=device,
-        seed=seed,
-        student=pupil,
-        teacher=copy.deepcopy(teacher).to(device).eval().requires_grad_(False),
-        optimizer=make_optimizer(pupil, task.name),
-        progress=Progress(run=identity, batches=0),
-        best=weights_of(pupil),
-    )
 
 
 def finetune(

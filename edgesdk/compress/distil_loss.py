@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 from edgesdk.errors import TaskError, UsageError, near_names
-from edgesdk.plan import Distil
+from edgesdk.plan import Training
 from edgesdk.task import OutputSpec, Task, Tensors, output_tensors
 from edgesdk.user_code import user_code
 
@@ -32,7 +32,7 @@ def soft_loss(student: Tensor, teacher: Tensor, *, temperature: float, dim: int)
 
 
 def distillation_loss(
-    task: Task, step: Distil, student: Any, teacher: Any, targets: Tensor | None
+    task: Task, step: Training, student: Any, teacher: Any, targets: Tensor | None
 ) -> Tensor:
     """Return ``(1 - alpha) * task_loss + alpha * soft`` for one batch, as a scalar.
 

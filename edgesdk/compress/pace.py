@@ -5,24 +5,24 @@ from __future__ import annotations
 import time
 
 import torch
+from torch import nn
 
 from edgesdk.compress.accelerator import seeded
-from edgesdk.compress.distil import start_run
-from edgesdk.compress.training import batch_loss
-from edgesdk.plan import Distil
+from edgesdk.compress.training import batch_loss, start_run
+from edgesdk.plan import Training
 from edgesdk.task import Task
 from edgesdk.task_source import training_batches
 
 _BATCHES = 3
 
 
-def sample_seconds(task: Task, step: Distil, device: torch.device) -> float:
-    """Return the seconds that one sample takes in one epoch of distillation, unpruned.
+def sample_seconds(student: nn.Module, task: Task, step: Training, device: torch.device) -> float:
+    """Return the seconds that one sample takes when a student is trained against the original.
 
     Three batches are trained on copies and the quickest counts: the first one also sets up.
     Validation at the end of an epoch is not in it.
     """
-    run = start_run(task.model, task.model, task, step, device=device, seed=task.seed)
+    run = start_run(student, task.model, task, step, device=device, seed=task.seed)
     run.student.train()
     seconds = []
     with seeded(device, task.seed):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from edgesdk.compress.dynamic import round_dynamic_layers
+from edgesdk.compress.ranges import portions
 from edgesdk.compressed import CompressedModel
 from edgesdk.errors import TaskError, UnsupportedModel
 from edgesdk.task import Tensors
@@ -108,11 +109,7 @@ def calibration_batches(model: CompressedModel) -> Iterator[Tensors]:
             "int8 needs calibration data and there is none",
             next_step="give the Task a calibration function that yields input tuples",
         )
-    joined = tuple(torch.cat(parts) for parts in zip(*batches, strict=True))
-    samples = joined[0].shape[0]
-    for start in range(0, samples, size):
-        rows = torch.arange(start, start + size) % samples
-        yield tuple(tensor[rows] for tensor in joined)
+    yield from portions(batches, size)
 
 
 def _checked(batch: Tensors, examples: Tensors) -> Tensors:

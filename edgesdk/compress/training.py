@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import logging
 import math
 from collections.abc import Callable
@@ -20,14 +22,17 @@ from edgesdk.compress.training_state import (
     Weights,
     moments_of,
     read_checkpoint,
+    save_checkpoint,
     set_moments,
     set_weights,
     weights_of,
 )
-from edgesdk.errors import ArtifactError, TaskError
-from edgesdk.plan import Distil
+from edgesdk.document import to_json
+from edgesdk.errors import ArtifactError, TaskError, UsageError
+from edgesdk.plan import Distil, Training
+from edgesdk.target import installed_version
 from edgesdk.task import Batch, Task
-from edgesdk.task_source import check_finite, training_batches
+from edgesdk.task_source import check_finite, task_key, training_batches, weights_sha256
 from edgesdk.user_code import user_code
 
 _WARMUP_SHARE = 0.05
@@ -69,11 +74,12 @@ class Run:
     """A training run in flight; all of it that changes is in ``state_of(run)``.
 
     ``student`` and ``teacher`` are on ``device`` and the run's own. ``features`` hold the two
-    networks' latest outputs of the step's ``feature_layers``.
+    networks' latest outputs of the step's ``feature_layers``. ``settle`` brings the student up to
+    date with weights that were just trained, before it is scored.
     """
 
     task: Task
-    step: Distil
+    step: Training
     device: torch.device
     seed: int
     student: nn.Module
@@ -82,11 +88,85 @@ class Run:
     progress: Progress
     best: Weights
     features: tuple[Features, Features] = ({}, {})
+    settle: Callable[[], None] = lambda: None
 
     @property
     def peak(self) -> float:
         """The schedule's highest learning rate, halved as often as the run had to back off."""
         return float(self.step.learning_rate / 2**self.progress.backoffs)
+
+
+def check_training(step: Training) -> None:
+    """Raise ``UsageError`` naming the numbers of a step that training cannot have."""
+    wrong = {
+        "epochs": step.epochs < 1,
+        "learning_rate": not 0 < step.learning_rate < math.inf,
+        "temperature": not 0 < step.temperature < math.inf,
+        "alpha": not 0 <= step.alpha <= 1,
+        "patience": step.patience < 1,
+    }
+    found = [f"{name}={getattr(step, name)}" for name, is_wrong in wrong.items() if is_wrong]
+    if found:
+        raise UsageError(
+            f"a {getattr(step, 'kind', 'training')} step cannot have {', '.join(found)}",
+            expected="finite numbers above zero, and alpha from 0 to 1",
+        )
+
+
+def start_run(
+    student: nn.Module,
+    teacher: nn.Module,
+    task: Task,
+    step: Training,
+    *,
+    device: torch.device,
+    seed: int,
+) -> Run:
+    """Return a run at its beginning, on copies of both networks."""
+    parts = (
+        *(weights_sha256(model) for model in (student, teacher)),
+        task_key(task),
+        to_json(step),
+        str(seed),
+        device.type,
+        torch.__version__,
+        str(installed_version("edgesdk")),
+    )
+    identity = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    pupil = copy.deepcopy(student).to(device).eval()
+    return Run(
+        task=task,
+        step=step,
+        device=device,
+        seed=seed,
+        student=pupil,
+        teacher=copy.deepcopy(teacher).to(device).eval().requires_grad_(False),
+        optimizer=make_optimizer(pupil, task.name),
+        progress=Progress(run=identity, batches=0),
+        best=weights_of(pupil),
+    )
+
+
+def train(run: Run, *, checkpoint: Path | None, on_epoch: OnEpoch | None) -> nn.Module:
+    """Carry the run to its end and return the student with its best weights, on the CPU.
+
+    With ``checkpoint`` the run starts where that left off and saves its state after every epoch.
+    """
+    note = resume(run, checkpoint)
+    if run.progress.epoch == 0:
+        given = score_given(run)
+        if on_epoch is not None and given is not None:
+            on_epoch(given)
+    while not run.progress.stopped:
+        report = run_epoch(run)
+        if checkpoint is not None:
+            save_checkpoint(checkpoint, state_of(run))
+        if on_epoch is not None:
+            on_epoch(replace(report, note="; ".join(filter(None, (note, report.note)))))
+        note = ""
+    set_weights(run.student, run.best)
+    run.optimizer.zero_grad(set_to_none=True)
+    return run.student.cpu().eval()
 
 
 def make_optimizer(student: nn.Module, name: str) -> torch.optim.Optimizer:
@@ -192,6 +272,7 @@ def run_epoch(run: Run) -> EpochReport:
         except _DivergenceError as problem:
             _restore(run, before)
             return _back_off(run, str(problem))
+        run.settle()
         score = _score(run)
     _advance(run, -loss if score is None else score)
     return _report(run, epoch=epoch, loss=loss, score=score, note=run.progress.stopped)
@@ -300,7 +381,7 @@ def batch_loss(run: Run, batch: Batch, index: int) -> Tensor:
             teacher = run.teacher(*inputs)
         student = run.student(*inputs)
     loss = distillation_loss(run.task, run.step, student, teacher, targets)
-    if run.step.feature_layers:
+    if isinstance(run.step, Distil) and run.step.feature_layers:
         loss = loss + run.step.feature_weight * feature_loss(*run.features)
     if not bool(torch.isfinite(loss)):
         check_finite(batch, f"task {run.task.name!r}: training batch {index}")

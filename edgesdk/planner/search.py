@@ -12,11 +12,12 @@ from edgesdk.budget import Budget, Condition, Verdict, judge
 from edgesdk.errors import UsageError
 from edgesdk.figure import Figure, FigureName, Figures
 from edgesdk.planner.departures import WORTH_DEPARTING
-from edgesdk.planner.options import Option
+from edgesdk.planner.options import Option, option_for
 from edgesdk.planner.prediction import predict_drop
 from edgesdk.planner.proposals import Proposed
 from edgesdk.planner.sensitivity import Sensitivity
 from edgesdk.planner.widths import Widths
+from edgesdk.scheme import FLOAT_SCHEMES
 
 Objective = Literal["least expected loss", "least latency"]
 
@@ -84,6 +85,7 @@ def decide(
     objective: Objective,
     *,
     recovers: bool,
+    repairs: bool = False,
     provable: Collection[FigureName] = (),
     learned: Mapping[Option, Figures] | None = None,
 ) -> Decision:
@@ -91,7 +93,8 @@ def decide(
 
     ``provable`` names the figures that compiling will measure or verify here: for those the
     prediction's centre decides now (for accuracy its lower end, since recovery is still to come)
-    and the proof later; for all others the interval's upper end must keep the limit.
+    and the proof later; for all others the interval's upper end must keep the limit. With
+    ``repairs`` int8's lower end is that of float, since rounding may be repaired.
     """
     tried = learned or {}
     assessments = []
@@ -101,13 +104,15 @@ def decide(
         predicted = {**proposed.costs, **(_named_drop(drop))}
         known = tried.get(option, {})
         verdicts = tuple(judge(condition, [known, predicted]) for condition in conditions)
+        hopeful = repairs and "accuracy_drop" not in known
+        least = _least_drop(option, sensitivity, recovers=recovers) if hopeful else None
         assessments.append(
             Assessment(
                 option=option,
                 expected_loss=sensitivity.loss(option),
                 predicted=predicted,
                 verdicts=verdicts,
-                plausible=all(_plausible(verdict, provable) for verdict in verdicts),
+                plausible=all(_plausible(verdict, provable, least) for verdict in verdicts),
                 gap=proposed.gap,
             )
         )
@@ -153,13 +158,28 @@ def _rank(assessment: Assessment, objective: Objective) -> tuple[float, float, s
     return assessment.rank, latency, assessment.option.name
 
 
-def _plausible(verdict: Verdict, provable: Collection[FigureName]) -> bool:
+def _least_drop(option: Option, sensitivity: Sensitivity, *, recovers: bool) -> float | None:
+    """Return the drop that repair of an int8 option may reach: that of its float form."""
+    schemes = [point.scheme for point in sensitivity.formats if point.scheme in FLOAT_SCHEMES]
+    if option.scheme != "int8" or not schemes:
+        return None
+    unrounded = option_for(option.widths, sensitivity.widths.full, schemes[0])
+    drop = predict_drop(unrounded, sensitivity, recovers=recovers)
+    return None if drop is None else drop.low
+
+
+def _plausible(
+    verdict: Verdict, provable: Collection[FigureName], least: float | None = None
+) -> bool:
+    """Return whether a verdict may turn out met; ``least`` is the drop that repair may reach."""
     figure = verdict.figure
     if figure is None or figure.standing != "predicted":
         return verdict.met
     if verdict.condition.figure not in provable:
         return verdict.met
-    optimistic = figure.low if verdict.condition.figure == "accuracy_drop" else figure.value
+    optimistic: float | None = figure.value
+    if verdict.condition.figure == "accuracy_drop":
+        optimistic = min((f for f in (figure.low, least) if f is not None), default=None)
     return optimistic is not None and optimistic <= verdict.condition.limit
 
 

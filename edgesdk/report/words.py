@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from edgesdk.budget import Condition, Verdict, format_figure
 from edgesdk.figure import TITLES, Figure, FigureName
-from edgesdk.plan import Distil, Finetune, Prune, Step
+from edgesdk.plan import AdaRound, Distil, Prune, Qat, Quantize, Step
 
 _FLAGS: Mapping[FigureName, str] = {
     "latency_ms": "--latency",
@@ -16,6 +16,11 @@ _FLAGS: Mapping[FigureName, str] = {
     "download_bytes": "--download",
     "energy_mj": "--energy",
     "accuracy_drop": "--max-drop",
+}
+_WITHOUT_PARAMETERS = {
+    "finetune": "Recover with the task's own finetune()",
+    "equalize": "Equalise the ranges of weights across layers",
+    "bias_correction": "Correct biases for what rounding moves",
 }
 _UNITS: Mapping[FigureName, str] = {"latency_ms": "ms", "energy_mj": "mJ", "accuracy_drop": ""}
 
@@ -60,8 +65,12 @@ def explain_step(step: Step) -> str:
             f"Distil from the original: at most {step.epochs} epochs, temperature "
             f"{step.temperature:g}, alpha {step.alpha:g}"
         )
-    if isinstance(step, Finetune):
-        return "Recover with the task's own finetune()"
+    if isinstance(step, AdaRound):
+        return f"Choose how each weight is rounded (AdaRound), {step.iterations} steps a layer"
+    if isinstance(step, Qat):
+        return f"Train with int8 rounding simulated (QAT): at most {step.epochs} epochs"
+    if not isinstance(step, Quantize):
+        return _WITHOUT_PARAMETERS[step.kind]
     layers = ", ".join(f"{name} in {scheme}" for name, scheme in step.layer_schemes.items())
     return f"Emit in {step.scheme}" + (f", but {layers}" if layers else "")
 

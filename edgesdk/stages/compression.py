@@ -1,4 +1,4 @@
-"""Apply a plan to the original model: prune, recover, and hand over to the target."""
+"""Carry a plan out on the original model, step by step, and hand the result to the target."""
 
 from __future__ import annotations
 
@@ -10,25 +10,50 @@ import safetensors.torch
 from torch import nn
 
 from edgesdk.compress.distil import recover
+from edgesdk.compress.fold import fold_batch_norms
 from edgesdk.compress.prune import prune
 from edgesdk.compressed import CompressedModel
-from edgesdk.plan import Distil, Finetune, Plan, Prune, Step
+from edgesdk.plan import (
+    AdaRound,
+    BiasCorrection,
+    Distil,
+    Equalize,
+    Finetune,
+    Plan,
+    Prune,
+    Qat,
+    Quantize,
+    Step,
+)
 from edgesdk.scheme import Scheme
+from edgesdk.stages.preparation import prepare
 from edgesdk.stages.request import Request
 from edgesdk.task_source import calibration_batches
 
 _WEIGHTS = "weights.safetensors"
+_TRAINING = Distil | Finetune | Qat
+_ROUNDING = AdaRound | BiasCorrection | Qat
+_PREPARING = Equalize | _ROUNDING
 
 
 def compress(request: Request, plan: Plan, *, recovered: bool = True) -> CompressedModel:
-    """Return the model the plan describes, pruned and (unless ``recovered`` is false) retrained.
+    """Return the model the plan describes, its steps carried out in order.
 
-    Recovered weights are cached under the task, the steps and the seed; a killed training run
-    resumes from its last epoch.
+    Where ``recovered`` is false only the shapes are the plan's: channels go, batch norms are
+    folded where a step folds them, and no step changes a weight otherwise. Every step's weights
+    are cached under the task, the steps up to it and the seed, so plans that begin alike share
+    what they have in common; a killed training run resumes from its last epoch.
     """
-    module = _pruned(request, plan.steps)
-    if recovered and trains(plan.steps):
-        module = _recovered(request, plan, module)
+    module = request.task.model
+    for index, step in enumerate(plan.steps):
+        if isinstance(step, Prune):
+            module = prune(module, request.task.example_inputs, step.groups)
+        elif isinstance(step, Quantize):
+            continue
+        elif recovered:
+            module = _carried_out(request, plan, index, module)
+        else:
+            module = _shaped(request, step, module)
     return compressed_model(request, module, plan.scheme, plan.layer_schemes)
 
 
@@ -50,19 +75,26 @@ def compressed_model(
 
 def trains(steps: Sequence[Step]) -> bool:
     """Return whether any step trains."""
-    return any(isinstance(step, Distil | Finetune) for step in steps)
+    return any(isinstance(step, _TRAINING) for step in steps)
 
 
 def model_key(request: Request, plan: Plan, *, recovered: bool) -> str:
     """Return the cache key of the compressed float module: what was done to which weights."""
-    steps = [
-        step
-        for step in plan.steps
-        if isinstance(step, Prune) or (recovered and isinstance(step, Distil | Finetune))
-    ]
-    # Training in another arithmetic ends in other weights.
-    where = request.accelerator.type if recovered and trains(plan.steps) else "any"
-    return request.key_for("model", steps_key(steps), plan.seed, where)
+    return _prefix_key(request, plan, len(plan.steps), recovered=recovered)
+
+
+def _prefix_key(request: Request, plan: Plan, count: int, *, recovered: bool) -> str:
+    """Return the key of what the first ``count`` steps give."""
+    done = [step for step in plan.steps[:count] if not isinstance(step, Quantize)]
+    if not recovered:
+        folds = any(isinstance(step, _PREPARING) for step in done)
+        prunes = [step for step in done if isinstance(step, Prune)]
+        return request.key_for("model", steps_key(prunes), plan.seed, "any", folds)
+    # Training in another arithmetic ends in other weights, rounding for another quantizer too.
+    where = request.accelerator.type if trains(done) else "any"
+    rounds = any(isinstance(step, _ROUNDING) for step in done)
+    quantizer = request.quantizer if rounds else None
+    return request.key_for("model", steps_key(done), plan.seed, where, quantizer)
 
 
 def steps_key(steps: Sequence[Step]) -> str:
@@ -70,40 +102,42 @@ def steps_key(steps: Sequence[Step]) -> str:
     return "\n".join(repr(step) for step in steps)
 
 
-def _pruned(request: Request, steps: Sequence[Step]) -> nn.Module:
-    module = request.task.model
-    for step in steps:
-        if isinstance(step, Prune):
-            module = prune(module, request.task.example_inputs, step.groups)
+def _shaped(request: Request, step: Step, module: nn.Module) -> nn.Module:
+    """Return the module in the shape that a step leaves it in."""
+    if isinstance(step, _PREPARING):
+        return fold_batch_norms(module, request.task.example_inputs)
     return module
 
 
-def _recovered(request: Request, plan: Plan, pruned: nn.Module) -> nn.Module:
-    key = model_key(request, plan, recovered=True)
+def _carried_out(request: Request, plan: Plan, index: int, module: nn.Module) -> nn.Module:
+    """Return what a step that changes weights makes of the module, from the cache if there."""
+    key = _prefix_key(request, plan, index + 1, recovered=True)
+    step = plan.steps[index]
     scratch = request.cache.scratch("recover", key)
 
     def build(folder: Path) -> None:
-        module = pruned
-        for index, step in enumerate(plan.steps):
-            if isinstance(step, Distil | Finetune):
-                request.progress.step(f"Recovering accuracy ({step.kind})")
-                module = recover(
-                    module,
-                    request.task.model,
-                    request.task,
-                    step,
-                    device=request.accelerator,
-                    seed=plan.seed,
-                    on_epoch=lambda report: request.progress.advance(
-                        report.epoch, report.epochs, report.note
-                    ),
-                    checkpoint=scratch / str(index),
-                )
+        if isinstance(step, Distil | Finetune):
+            request.progress.step(f"Recovering accuracy ({step.kind})")
+            done = recover(
+                module,
+                request.task.model,
+                request.task,
+                step,
+                device=request.accelerator,
+                seed=plan.seed,
+                on_epoch=lambda report: request.progress.advance(
+                    report.epoch, report.epochs, report.note
+                ),
+                checkpoint=scratch / "training",
+            )
+        else:
+            done = prepare(request, step, module, seed=plan.seed, checkpoint=scratch / "training")
         # Copies, because safetensors refuses names that share memory, as tied weights do.
-        state = {name: t.clone().contiguous() for name, t in module.state_dict().items()}
+        state = {name: t.clone().contiguous() for name, t in done.state_dict().items()}
         safetensors.torch.save_file(state, folder / _WEIGHTS)
 
     folder = request.cache.folder("recover", key, build)
     request.cache.drop_scratch("recover", key)
-    pruned.load_state_dict(safetensors.torch.load_file(folder / _WEIGHTS))
-    return pruned
+    shaped = _shaped(request, step, prune(module, request.task.example_inputs, ()))
+    shaped.load_state_dict(safetensors.torch.load_file(folder / _WEIGHTS))
+    return shaped

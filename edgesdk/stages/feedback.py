@@ -15,7 +15,7 @@ from edgesdk.budget import Condition, Relative, Verdict, absolute_conditions
 from edgesdk.cost.calibration import calibrate
 from edgesdk.cost.latency import predict_latency
 from edgesdk.device import DeviceProfile, Runtime
-from edgesdk.figure import Figures
+from edgesdk.figure import Figure, Figures
 from edgesdk.graph import OpGraph
 from edgesdk.layer_format import LayerSchemes
 from edgesdk.plan import Plan
@@ -32,6 +32,7 @@ from edgesdk.stages.compression import trains
 from edgesdk.stages.planning import plan_for
 from edgesdk.stages.proof import Proof
 from edgesdk.stages.recovery import Recoverer
+from edgesdk.stages.repair import carry_out_repaired
 from edgesdk.stages.request import Request
 from edgesdk.task import Split
 
@@ -113,6 +114,7 @@ class Search:
             conditions,
             objective,
             recovers=self.recoverer.recovery().step is not None,
+            repairs=self.request.quantizer is not None,
             provable=self.baseline.provable,
             learned=knowledge.learned,
         )
@@ -128,6 +130,39 @@ class Search:
             self.baseline,
             recovery=self.recoverer.recovery(),
         )
+
+    def score(
+        self, plan: Plan, decision: Decision, *, trainings: int
+    ) -> tuple[Attempt | None, int]:
+        """Return the plan carried out and scored on validation data, repaired where rounding broke
+        it, and the trainings that took; None where nothing repairs it."""
+
+        def first() -> Attempt:
+            if not trains(plan.steps):
+                return probe(self.request, plan, self.baseline)
+            with self.recoverer.spending():
+                return carry_out(
+                    self.request, plan, self.baseline, split="validation", measure=False
+                )
+
+        limits = [c.limit for c in decision.conditions if c.figure == "accuracy_drop"]
+        simulated = self.sensitivity.format(plan.scheme).drop
+        return carry_out_repaired(
+            self.request,
+            self.recoverer,
+            plan,
+            self.baseline,
+            first=first,
+            trainings=trainings,
+            breaks=simulated is not None and any(simulated > limit for limit in limits),
+        )
+
+    def simulated_drop(self, scheme: Scheme) -> Figures:
+        """Return what simulated rounding costs, for a file too far off to be scored."""
+        drop = self.sensitivity.format(scheme).drop
+        assert drop is not None
+        figure = Figure(value=drop, standing="predicted", low=drop, high=drop, source="simulated")
+        return {"accuracy_drop": figure}
 
     def priced(self, plan: Plan, knowledge: Knowledge) -> Plan:
         """Return the plan with what moving each limit would buy."""
@@ -178,19 +213,23 @@ def find_attempt(request: Request, sensitivity: Sensitivity, baseline: Baseline)
         if taken.option not in fitting and len(knowledge.learned) >= _MAXIMUM_PROBES:
             break
         plan = search.plan(taken, decision)
-        if taken.option not in fitting:
+        if trains(plan.steps) and taken.option not in fitting:
             attempt = probe(request, plan, baseline)
-            if attempt.status == "ok" and trains(plan.steps):
+            if attempt.status == "ok":
                 # The device is better known now: an option that loses less may fit after all.
                 fitting[taken.option] = taken
                 knowledge = _learn(search, knowledge, taken.option, attempt)
                 continue
         else:
-            recoveries += 1
-            with search.recoverer.spending():
-                attempt = carry_out(request, plan, baseline, split="validation", measure=False)
+            recoveries += trains(plan.steps)
+            scored, repairs = search.score(plan, decision, trainings=most - recoveries)
+            recoveries += repairs
+            if scored is None:
+                knowledge = knowledge.with_figures(taken.option, search.simulated_drop(plan.scheme))
+                continue
+            attempt = scored
         if attempt.status == "ok":
-            attempt = carry_out(request, plan, baseline, split="test", measure=True)
+            attempt = carry_out(request, attempt.plan, baseline, split="test", measure=True)
         attempt = replace(attempt, feasibility=decision.feasibility)
         if attempt.status == "ok" or _missed_on_test(attempt):
             return replace(attempt, plan=search.priced(attempt.plan, knowledge))

@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 
 from edgesdk.compress.accelerator import seeded
 from edgesdk.compress.distil import default_distil
+from edgesdk.compress.fake_quant import FakeQuantized
+from edgesdk.compress.fold import fold_batch_norms
 from edgesdk.compress.pace import sample_seconds
+from edgesdk.compress.rounding import QUANTIZERS, Rounding
 from edgesdk.compress.training import count_training
-from edgesdk.plan import Distil, Finetune
+from edgesdk.plan import Distil, Finetune, Qat
 from edgesdk.planner.explanation import Recovery
 from edgesdk.stages.request import Request
 
@@ -28,6 +31,7 @@ class Recoverer:
 
     request: Request
     spent_s: float = 0.0
+    _paces: dict[str, float] = field(default_factory=dict)
 
     def recovery(self) -> Recovery:
         """Return the training that follows pruning, and the reason for it."""
@@ -51,16 +55,29 @@ class Recoverer:
         finally:
             self.spent_s += time.monotonic() - start
 
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether the time allowed is spent."""
+        allowed = self.request.effort.seconds
+        return allowed is not None and self.spent_s >= allowed
+
+    def affordable_epochs(self, step: Distil | Qat) -> int | None:
+        """Return how many epochs of training the time left allows, None where it has no bound."""
+        allowed = self.request.effort.seconds
+        if allowed is None:
+            return None
+        return max(0, int((allowed - self.spent_s) / self._epoch_seconds(step)))
+
     def _distillation(self) -> Recovery:
         epochs = self._distil.epochs
-        affordable = self._affordable_epochs()
+        affordable = self.affordable_epochs(self._distil)
         if affordable is None or affordable >= epochs:
             reason = f"Distillation from the original recovers what pruning costs, {epochs} epochs."
             return Recovery(step=self._distil, reason=reason)
         if affordable == 0:
             reason = (
                 f"The time allowed is too short for training: an epoch takes about "
-                f"{self._epoch_seconds:.0f} s."
+                f"{self._epoch_seconds(self._distil):.0f} s."
             )
             return Recovery(step=None, reason=reason)
         step = replace(self._distil, epochs=affordable, patience=max(3, affordable // 2))
@@ -69,14 +86,9 @@ class Recoverer:
         )
         return Recovery(step=step, reason=reason)
 
-    def _affordable_epochs(self) -> int | None:
-        allowed = self.request.effort.seconds
-        if allowed is None:
-            return None
-        return max(0, int((allowed - self.spent_s) / self._epoch_seconds))
-
     @cached_property
-    def _samples(self) -> int:
+    def samples(self) -> int:
+        """The samples of one epoch of training data."""
         task = self.request.task
         self.request.progress.step("Counting the training data")
         with seeded(torch.device("cpu"), task.seed):
@@ -86,10 +98,21 @@ class Recoverer:
     @cached_property
     def _distil(self) -> Distil:
         visits = self.request.effort.spending.sample_visits
-        return default_distil(self.request.task, samples=self._samples, sample_visits=visits)
+        return default_distil(self.request.task, samples=self.samples, sample_visits=visits)
 
-    @cached_property
-    def _epoch_seconds(self) -> float:
-        self.request.progress.step("Timing an epoch")
-        each = sample_seconds(self.request.task, self._distil, self.request.accelerator)
-        return _PACE_MARGIN * each * self._samples
+    def _epoch_seconds(self, step: Distil | Qat) -> float:
+        """Return the seconds of an epoch, timed once for each kind of training."""
+        if step.kind not in self._paces:
+            self.request.progress.step("Timing an epoch")
+            self._paces[step.kind] = self._sample_seconds(step)
+        return _PACE_MARGIN * self._paces[step.kind] * self.samples
+
+    def _sample_seconds(self, step: Distil | Qat) -> float:
+        task, device = self.request.task, self.request.accelerator
+        if isinstance(step, Distil) or self.request.quantizer is None:
+            return sample_seconds(task.model, task, step, device)
+        rounding = Rounding(quantizer=QUANTIZERS[self.request.quantizer])
+        network = fold_batch_norms(task.model, task.example_inputs)
+        return sample_seconds(
+            FakeQuantized(network, task.example_inputs, rounding), task, step, device
+        )

@@ -21,7 +21,13 @@ from edgesdk.planner.departures import Mixes, planned_mixes
 from edgesdk.profiling.bench import Bench
 from edgesdk.profiling.runners import find_runner
 from edgesdk.progress import Progress
-from edgesdk.scheme import CALIBRATED_SCHEMES, FLOAT_SCHEMES, SCHEMES, Scheme
+from edgesdk.scheme import (
+    CALIBRATED_SCHEMES,
+    FLOAT_SCHEMES,
+    SCHEMES,
+    QuantizerName,
+    Scheme,
+)
 from edgesdk.target import Target, find_target, require, target_names
 from edgesdk.task import InputSpec, OutputSpec, Task
 from edgesdk.task_source import check_task, input_specs, output_specs, task_key
@@ -32,9 +38,10 @@ HOST = "host"
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Request:
     """What was asked, resolved: ``schemes`` are those the target emits for the runtime, and
-    ``refused`` says why for the others. ``baseline_scheme`` is the float form that the original is
-    emitted in, whether or not it may be chosen. ``key`` is the hash of the task. ``bench`` is where
-    another device than this machine is measured, None where none is at hand."""
+    ``refused`` says why for the others; ``quantizer`` whose rules its int8 follows, if known.
+    ``baseline_scheme`` is the float form that the original is emitted in, whether or not it may be
+    chosen. ``key`` is the hash of the task. ``bench`` is where another device than this machine is
+    measured, None where none is at hand."""
 
     task: Task
     key: str
@@ -46,6 +53,7 @@ class Request:
     schemes: tuple[Scheme, ...]
     refused: Mapping[Scheme, str]
     baseline_scheme: Scheme
+    quantizer: QuantizerName | None
     budget: Budget
     effort: Effort
     accelerator: torch.device
@@ -130,6 +138,7 @@ def resolve(
         schemes=tuple(schemes),
         refused=refused,
         baseline_scheme=floats[0],
+        quantizer=capability.quantizer,
         budget=budget,
         effort=effort,
         accelerator=find_accelerator(accelerator),

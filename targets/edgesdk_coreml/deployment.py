@@ -62,7 +62,10 @@ def specification_version(minimum_version: str) -> int:
 
 def find_capability(runtime: Runtime) -> Capability:
     """Return the schemes emitted for a runtime; ``ProfileError`` for an unknown system."""
-    return Capability.of(lambda s: refusal(s, runtime), mixes=MIXES, unmixed=UNMIXED)
+    # int8 programs are converted from the graph that XNNPACK's quantizer calibrated.
+    return Capability.of(
+        lambda s: refusal(s, runtime), mixes=MIXES, unmixed=UNMIXED, quantizer="XNNPACK"
+    )
 
 
 def refusal(scheme: Scheme, runtime: Runtime) -> str | None:

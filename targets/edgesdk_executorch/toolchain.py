@@ -36,7 +36,9 @@ def find_toolchain() -> Toolchain:
 
 def find_capability(runtime: Runtime) -> Capability:
     """Return the schemes a ``.pte`` for this runtime can have, and why not the others."""
-    return Capability.of(lambda scheme: _refusal(scheme, runtime), mixes=MIXES, unmixed=UNMIXED)
+    return Capability.of(
+        lambda scheme: _refusal(scheme, runtime), mixes=MIXES, unmixed=UNMIXED, quantizer="XNNPACK"
+    )
 
 
 def _refusal(scheme: Scheme, runtime: Runtime) -> str | None:

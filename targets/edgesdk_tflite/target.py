@@ -70,7 +70,12 @@ class TFLiteTarget:
         """
         mixes: Mapping[Scheme, tuple[Scheme, ...]] = {} if runtime.runtime == MICRO else MIXES
         unmixed = MICRO_UNMIXED if runtime.runtime == MICRO else UNMIXED
-        return Capability.of(lambda s: _refusal(s, runtime), mixes=mixes, unmixed=unmixed)
+        return Capability.of(
+            lambda scheme: _refusal(scheme, runtime),
+            mixes=mixes,
+            unmixed=unmixed,
+            quantizer="ai-edge-quantizer",
+        )
 
     def emit(self, model: CompressedModel, runtime: Runtime, folder: Path) -> Emission:
         """Write ``model.tflite`` and return how to feed it; equal models give equal bytes.

@@ -209,6 +209,20 @@ def test_a_learned_drop_is_not_excused_again(deciding: Decide) -> None:
     assert chosen(decision) is None
 
 
+def test_rounding_that_can_be_repaired_is_not_ruled_out_by_its_drop_but_pruning_is(
+    deciding: Decide,
+) -> None:
+    """int8 may come back to what float keeps; half of the channels do not come back by that."""
+    collapsed = {**FIGURES, "int8": {**FIGURES["int8"], "accuracy_drop": drop(0.5)}}
+    asked = {"figures": collapsed, "provable": {"accuracy_drop", "latency_ms"}}
+    budget = Budget(latency_ms=8, max_drop=0.02)
+    assert chosen(deciding(budget, **asked)) is None
+    assert chosen(deciding(budget, repairs=True, **asked)) == "int8"
+    known: Figures = {"accuracy_drop": drop(0.5)}
+    again = deciding(budget, repairs=True, learned={"int8": known}, **asked)
+    assert chosen(again) is None
+
+
 def test_nothing_fits_and_the_nearest_is_told(deciding: Decide) -> None:
     decision = deciding(Budget(latency_ms=3.0))
     assert decision.chosen is None

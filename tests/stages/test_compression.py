@@ -11,15 +11,29 @@ from edgesdk.budget import Budget
 from edgesdk.cache import Cache
 from edgesdk.device import DeviceProfile
 from edgesdk.effort import Effort
-from edgesdk.plan import Distil, Finetune, Plan, Prune, PrunedGroup, Quantize
+from edgesdk.errors import UsageError
+from edgesdk.plan import (
+    AdaRound,
+    BiasCorrection,
+    Distil,
+    Equalize,
+    Finetune,
+    Plan,
+    Prune,
+    PrunedGroup,
+    Qat,
+    Quantize,
+)
 from edgesdk.progress import Silent
-from edgesdk.stages import compression
+from edgesdk.stages import compression, preparation
 from edgesdk.stages.compression import compress, model_key, trains
 from edgesdk.stages.request import Request, resolve
 from edgesdk.task import Task
 
 GROUP = PrunedGroup(layer="0", width_before=96, removed=tuple(range(48)))
 PRUNE = Prune(ratio=0.5, channel_multiple=4, importance="taylor", groups=(GROUP,))
+QAT = Qat(epochs=1, learning_rate=0.001, temperature=4.0, alpha=0.5, patience=1)
+ADAROUND = AdaRound(iterations=10, positions=64)
 DISTIL = Distil(epochs=1, learning_rate=0.01, temperature=4.0, alpha=0.5, patience=1)
 
 
@@ -60,7 +74,10 @@ def plan_of(*steps: Any, seed: int = 0) -> Plan:
 
 @pytest.fixture
 def request_blobs(reference_device: DeviceProfile, tmp_path: Path) -> Request:
-    return request_for(blobs(), reference_device, tmp_path)
+    """The reference target names no quantizer; here it is taken to round as LiteRT's does."""
+    request = request_for(blobs(), reference_device, tmp_path)
+    assert request.quantizer is None
+    return replace(request, quantizer="ai-edge-quantizer")
 
 
 def widths(module: nn.Module) -> list[int]:
@@ -127,6 +144,8 @@ def test_only_training_steps_train() -> None:
     assert not trains((PRUNE, Quantize(scheme="int8")))
     assert trains((PRUNE, DISTIL))
     assert trains((Finetune(),))
+    assert trains((QAT,))
+    assert not trains((Equalize(), ADAROUND, BiasCorrection()))
 
 
 def test_a_models_key_is_of_what_was_done_to_its_weights(request_blobs: Request) -> None:
@@ -144,3 +163,78 @@ def test_a_models_key_is_of_what_was_done_to_its_weights(request_blobs: Request)
         key(replace(PRUNE, groups=(replace(GROUP, removed=(1,)),))),
     }
     assert len(distinct) == 6
+
+
+def test_steps_are_carried_out_in_order_and_kept_one_by_one(
+    request_blobs: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = (PRUNE, DISTIL, Equalize(), ADAROUND, BiasCorrection(), QAT, Quantize(scheme="int8"))
+    first = compress(request_blobs, plan_of(*steps)).module.state_dict()
+    assert list((request_blobs.cache.root / "scratch" / "recover").iterdir()) == []
+    assert len(list((request_blobs.cache.root / "recover").iterdir())) == 5
+    assert first["0.weight"].shape == (48, 8)
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("carried out again")
+
+    for module, name in (
+        (compression, "recover"), (preparation, "equalize"), (preparation, "adaround"),
+        (preparation, "correct_biases"), (preparation, "qat"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, never)
+    again = compress(request_blobs, plan_of(*steps)).module.state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    shorter = compress(request_blobs, plan_of(*steps[:3])).module.state_dict()
+    assert not torch.equal(shorter["0.weight"], first["0.weight"])
+    with pytest.raises(AssertionError, match="carried out again"):
+        compress(request_blobs, plan_of(PRUNE, DISTIL, ADAROUND))
+
+
+def test_every_preparing_step_changes_weights_and_none_the_original(request_blobs: Request) -> None:
+    original = {n: v.clone() for n, v in request_blobs.task.model.state_dict().items()}
+    for step in (Equalize(), ADAROUND, BiasCorrection(), QAT):
+        found = compress(request_blobs, plan_of(step)).module.state_dict()
+        assert set(found) == set(original)
+        assert not all(torch.equal(found[name], value) for name, value in original.items()), step
+    state = request_blobs.task.model.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in original.items())
+
+
+def test_later_pruning_counts_channels_of_the_network_as_it_is_then(
+    request_blobs: Request,
+) -> None:
+    """Rounds of pruning and recovery: the second takes from the 48 channels the first left."""
+    second = PrunedGroup(layer="0", width_before=48, removed=tuple(range(12)))
+    again = replace(PRUNE, groups=(second,))
+    plan = plan_of(PRUNE, DISTIL, again, DISTIL)
+    for recovered in (True, False):
+        found = compress(request_blobs, plan, recovered=recovered).module
+        assert widths(found) == [36, 96, 4]
+    one, two = (compress(request_blobs, plan).module.state_dict() for _ in range(2))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    with pytest.raises(UsageError, match="48 output channels"):
+        compress(request_blobs, plan_of(PRUNE, PRUNE), recovered=False)
+
+
+def test_pruning_works_on_a_folded_network(request_blobs: Request) -> None:
+    found = compress(request_blobs, plan_of(Equalize(), PRUNE, QAT)).module
+    assert widths(found) == [48, 96, 4]
+
+
+def test_rounding_steps_have_a_key_for_each_quantizer(request_blobs: Request) -> None:
+    other = replace(request_blobs, quantizer="XNNPACK")
+    for steps, same in (((Equalize(),), True), ((ADAROUND,), False), ((PRUNE, DISTIL), True)):
+        keys = [model_key(r, plan_of(*steps), recovered=True) for r in (request_blobs, other)]
+        assert (keys[0] == keys[1]) is same
+    folded = [model_key(request_blobs, plan_of(*s), recovered=False) for s in ((), (QAT,))]
+    assert folded[0] != folded[1]
+
+
+@pytest.mark.parametrize("step", [ADAROUND, BiasCorrection(), QAT])
+def test_rounding_for_a_quantizer_that_nobody_knows_is_refused(
+    step: Any, request_blobs: Request
+) -> None:
+    unknown = replace(request_blobs, quantizer=None)
+    with pytest.raises(UsageError, match=f"a step {step.kind}.*'numpy'.*is not known"):
+        compress(unknown, plan_of(step, Quantize(scheme="int8")))
+    compress(unknown, plan_of(Equalize()))

@@ -15,12 +15,12 @@ from edgesdk.cost.latency import predict_latency
 from edgesdk.device import DeviceProfile
 from edgesdk.effort import Effort
 from edgesdk.figure import Figure, FigureName
-from edgesdk.plan import Plan, Prune
+from edgesdk.plan import AdaRound, Plan, Prune, Quantize
 from edgesdk.planner.options import Option
 from edgesdk.planner.prediction import predict_costs
 from edgesdk.planner.sensitivity import Sensitivity
 from edgesdk.progress import Silent
-from edgesdk.stages import feedback
+from edgesdk.stages import feedback, repair
 from edgesdk.stages.attempt import Attempt
 from edgesdk.stages.baseline import Baseline, predict_baseline
 from edgesdk.stages.compression import trains
@@ -50,11 +50,14 @@ Asking = Callable[..., tuple[Request, Sensitivity, Baseline]]
 
 @pytest.fixture
 def asking(reference_device: DeviceProfile, shared_cache: Path) -> Asking:
-    def ask(budget: Budget, effort: Effort | None = None) -> tuple[Request, Sensitivity, Baseline]:
+    def ask(
+        budget: Budget, effort: Effort | None = None, *,
+        device: str | DeviceProfile = reference_device, target: str | None = None,
+    ) -> tuple[Request, Sensitivity, Baseline]:  # fmt: skip
         request = resolve(
             blobs(),
-            device=reference_device,
-            target=None,
+            device=device,
+            target=target,
             budget=budget,
             effort=effort or Effort(),
             accelerator="cpu",
@@ -141,6 +144,33 @@ def test_a_shape_is_probed_then_trained_then_looked_at_once_on_test(
         (option, "validation", True),
         (option, "test", True),
     ]
+
+
+def test_int8_that_rounding_broke_is_repaired_before_it_is_given_up(
+    asking: Asking, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken_by_rounding(plan: Plan, split: Split | None, recovered: bool) -> Missed:
+        repaired = any(isinstance(step, AdaRound) for step in plan.steps)
+        broken = plan.scheme == "int8" and split == "validation" and not repaired
+        return ("accuracy_drop", 5.0) if broken else None
+
+    request, sensitivity, baseline = asking(
+        Budget(size_bytes=Relative(fraction=0.5)), device="samsung_galaxy_s24", target="executorch"
+    )
+    script = scripted(broken_by_rounding)
+    monkeypatch.setattr(repair, "carry_out", script)
+    found = find_attempt(request, sensitivity, baseline)
+    assert (found.status, found.plan.scheme) == ("ok", "int8")
+    kinds = [step.kind for step in found.plan.steps]
+    assert kinds == ["prune", "distil", "equalize", "adaround", "quantize"]
+    assert [(split, recovered) for _, split, recovered in script.calls] == [
+        (None, False), ("validation", True), ("validation", True), ("validation", True),
+        ("test", True),
+    ]  # fmt: skip
+    unknown = find_attempt(replace(request, quantizer=None), sensitivity, baseline)
+    assert unknown.plan.steps[-1] == Quantize(scheme="int8")
+    assert not any(isinstance(step, AdaRound) for step in unknown.plan.steps)
+    assert unknown.status == "infeasible"
 
 
 def test_without_training_validation_is_scored_by_the_probe(

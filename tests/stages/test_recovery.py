@@ -14,6 +14,7 @@ from edgesdk.progress import Silent
 from edgesdk.stages import recovery
 from edgesdk.stages.recovery import Recoverer
 from edgesdk.stages.request import resolve
+from edgesdk.stages.rungs import climb, trained_step, why_no_more
 from edgesdk.task import Task
 
 Asking = Callable[..., Recoverer]
@@ -82,6 +83,27 @@ def test_time_bounds_the_epochs_and_what_is_spent_counts(asking: Asking) -> None
     found = recoverer.recovery()
     assert found.step is None
     assert "too short" in found.reason
+
+
+@pytest.mark.usefixtures("one_second_an_epoch")
+def test_time_bounds_training_with_rounding_simulated_too(asking: Asking) -> None:
+    recoverer = asking(Effort(seconds=7.5))
+    request = replace(recoverer.request, quantizer="XNNPACK")
+    step = trained_step(request, recoverer)
+    assert step is not None
+    assert (step.epochs, step.patience) == (7, 3)
+    recoverer.spent_s = 7.0
+    assert trained_step(request, recoverer) is None
+    assert "too short" in why_no_more(request, recoverer)
+    assert [rung.trains for rung in climb(request, recoverer)] == [False, False]
+    recoverer.spent_s = 7.5
+    assert [rung.trains for rung in climb(request, recoverer)] == [False]
+
+
+def test_training_with_rounding_is_timed_with_rounding(asking: Asking) -> None:
+    recoverer = asking(Effort(seconds=3600))
+    request = replace(recoverer.request, quantizer="XNNPACK")
+    assert trained_step(request, Recoverer(request)) is not None
 
 
 @pytest.mark.usefixtures("one_second_an_epoch")

@@ -1,0 +1,33 @@
+from edgesdk.plan import (
+    AdaRound,
+    BiasCorrection,
+    Distil,
+    Equalize,
+    Finetune,
+    Prune,
+    PrunedGroup,
+    Qat,
+    Quantize,
+)
+from edgesdk.report.words import explain_step
+
+TRAINING = {
+    "epochs": 7, "learning_rate": 0.1, "temperature": 4.0, "alpha": 0.9, "patience": 2,
+}  # fmt: skip
+GROUP = PrunedGroup(layer="stem", width_before=8, removed=(0, 1))
+
+
+def test_every_step_says_what_it_does() -> None:
+    said = {
+        Prune(ratio=0.25, channel_multiple=1, importance="taylor", groups=(GROUP,)): "stem 8 → 6",
+        Distil(**TRAINING): "at most 7 epochs",  # type: ignore[arg-type]
+        Finetune(): "finetune()",
+        Equalize(): "Equalise",
+        BiasCorrection(): "Correct biases",
+        AdaRound(iterations=300): "300 steps a layer",
+        Qat(**TRAINING): "(QAT): at most 7 epochs",  # type: ignore[arg-type]
+        Quantize(scheme="int8"): "Emit in int8",
+    }
+    for step, words in said.items():
+        assert words in explain_step(step)
+    assert len({explain_step(step) for step in said}) == len(said)
