@@ -26,7 +26,10 @@ from edgesdk.user_code import user_code
 
 _Item = TypeVar("_Item")
 
-_FORMS = "demo:NAME, path/to/file.py:function or package.module:function"
+_FORMS = (
+    "demo:NAME, path/to/file.py:function, package.module:function, FILE.pt2, a Hugging Face model "
+    "folder or timm:NAME"
+)
 _FUNCTION = "a function without arguments that returns a Task"
 
 
@@ -37,9 +40,15 @@ def load_task(reference: str) -> Task:
     a function without arguments that returns a Task. The file's folder (for a module: the
     current folder) comes first on ``sys.path``, as when Python runs a script.
 
+    ``FILE.pt2``, a folder of Hugging Face's, ``random:FOLDER`` and ``timm:NAME`` give a model and
+    no data: see ``edgesdk.sources``.
+
     Raises ``UsageError`` for a malformed reference or an unknown demo, ``TaskError`` for anything
     wrong with the user's code: not found, raises, or returns something else.
     """
+    found = _without_code(reference)
+    if found is not None:
+        return found
     where, _, name = reference.rpartition(":")
     if not (where and name):
         raise UsageError(f"{reference!r} does not name a task", expected=_FORMS)
@@ -51,6 +60,24 @@ def load_task(reference: str) -> Task:
     is_file = where.endswith(".py") or "/" in where or os.sep in where
     module = _load_file(Path(where)) if is_file else _load_module(where)
     return _call(_find_function(module, name, where), reference)
+
+
+def _without_code(reference: str) -> Task | None:
+    """Return the task of a saved model, None where the reference names a Python function."""
+    if reference.startswith("timm:"):
+        from edgesdk.sources.timm import load_timm
+
+        return load_timm(reference.removeprefix("timm:"))
+    path = Path(reference.removeprefix("random:"))
+    if path.is_dir() or path.name == "config.json":
+        from edgesdk.sources.huggingface import load_huggingface
+
+        return load_huggingface(path, random=reference.startswith("random:"))
+    if reference.endswith(".pt2"):
+        from edgesdk.sources.pt2 import load_pt2
+
+        return load_pt2(path)
+    return None
 
 
 def _find_demo(name: str) -> Callable[[], Task]:

@@ -12,7 +12,8 @@ TaskArgument = Annotated[
     typer.Argument(
         metavar="TASK",
         help="What to compile: demo:NAME, path/to/file.py:function or package.module:function; "
-        "the function takes nothing and returns an edgesdk.Task.",
+        "the function takes nothing and returns an edgesdk.Task. Or a model alone: FILE.pt2, a "
+        "Hugging Face model folder (random:FOLDER for random weights), timm:NAME.",
     ),
 ]
 DeviceOption = Annotated[

@@ -1,0 +1,159 @@
+"""A ``.pt2`` becomes a task, and what would run code while loading is refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgesdk.errors import TaskError
+from edgesdk.sources.pt2 import load_pt2
+from edgesdk.task_source import check_task, load_task
+
+MODEL = "models/model.json"
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.drop = nn.Dropout(0.5)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.drop(torch.relu(self.norm(self.conv(x)))).mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nn.Module]:
+    path = tmp_path_factory.mktemp("pt2") / "net.pt2"
+    torch.manual_seed(0)
+    net = Net().eval()
+    torch.export.save(torch.export.export(net, (torch.randn(1, 3, 8, 8),)), path)
+    return path, net
+
+
+Edit = Callable[[dict[str, bytes]], None]
+
+
+def changed(path: Path, folder: Path, edit: Edit) -> Path:
+    """A copy of an archive with its members, named without their folder, edited."""
+    with zipfile.ZipFile(path) as archive:
+        root = archive.namelist()[0].partition("/")[0]
+        members = {n.partition("/")[2]: archive.read(n) for n in archive.namelist()}
+    edit(members)
+    copy = folder / "changed.pt2"
+    with zipfile.ZipFile(copy, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name if name.startswith("!") else f"{root}/{name}", data)
+    return copy
+
+
+def test_the_model_computes_what_was_exported(saved: tuple[Path, nn.Module]) -> None:
+    path, net = saved
+    task = load_task(str(path))
+
+    check_task(task)
+    assert task.name == "net"
+    assert task.calibration is None
+    x = torch.randn(1, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(task.model.eval()(x), net(x))
+    assert len(task.source) == 64
+
+
+def set_key(key: str, value: object) -> Edit:
+    """Put a value wherever a weight's description has that key."""
+
+    def edit(members: dict[str, bytes]) -> None:
+        name = next(n for n in members if n.endswith("weights_config.json"))
+        document = json.loads(members[name])
+        for payload in document["config"].values():
+            payload[key] = value
+        members[name] = json.dumps(document).encode()
+
+    return edit
+
+
+def call(target: str) -> Edit:
+    def edit(members: dict[str, bytes]) -> None:
+        document = json.loads(members[MODEL])
+        document["graph_module"]["graph"]["nodes"][0]["target"] = target
+        members[MODEL] = json.dumps(document).encode()
+
+    return edit
+
+
+def add(name: str, data: bytes = b"") -> Edit:
+    return lambda members: members.update({name: data})
+
+
+def pickled_inputs(members: dict[str, bytes]) -> None:
+    buffer = io.BytesIO()
+    torch.save({"x": Path("anything")}, buffer)
+    members["data/sample_inputs/model.pt"] = buffer.getvalue()
+
+
+def symbolic(members: dict[str, bytes]) -> None:
+    document = json.loads(members[MODEL])
+    document["range_constraints"] = {"s0": {"min_val": 1, "max_val": 4}}
+    members[MODEL] = json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    ("edit", "found"),
+    [
+        (set_key("use_pickle", True), "pickled objects"),
+        (set_key("path_name", "custom_obj_0"), "no plain tensor"),
+        (call("torch.hub.load"), "torch.hub.load"),
+        (call("torch.ops.aten.relu.default.__class__"), "no tensor operator"),
+        (call("_operator.attrgetter"), "attrgetter"),
+        (call("math.sqrt"), "math.sqrt"),
+        (call("#namespace:object"), "#namespace"),
+        (add("data/aotinductor/model/wrapper.so"), "compiled code"),
+        (add("data/weights/model.pt"), "pickled weights"),
+        (add("data/constants/model.pt"), "pickled weights"),
+        (add("!version", b"1.0"), "laid out"),
+        (add("models/other.json", b"{}"), "not one program"),
+        (pickled_inputs, "more than tensors"),
+        (symbolic, "depend on its inputs"),
+    ],
+)
+def test_what_would_run_code_is_refused_before_torch_loads_it(
+    edit: Edit, found: str, saved: tuple[Path, nn.Module], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    path = changed(saved[0], tmp_path, edit)
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(torch.export, "load", never)
+    with pytest.raises(TaskError, match=found):
+        load_pt2(path)
+
+
+def test_an_untouched_copy_still_loads(saved: tuple[Path, nn.Module], tmp_path: Path) -> None:
+    assert load_pt2(changed(saved[0], tmp_path, lambda _: None)).name == "changed"
+
+
+def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match="does not exist"):
+        load_task(str(tmp_path / "missing.pt2"))
+    (tmp_path / "text.pt2").write_text("not a zip", encoding="utf-8")
+    with pytest.raises(TaskError, match="not an archive"):
+        load_task(str(tmp_path / "text.pt2"))
+
+
+def test_a_model_in_training_mode_is_refused(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)).train()
+    torch.export.save(torch.export.export(net, (torch.zeros(1, 3),)), tmp_path / "train.pt2")
+    with pytest.raises(TaskError, match="training mode.*dropout"):
+        load_pt2(tmp_path / "train.pt2")
