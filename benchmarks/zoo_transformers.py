@@ -71,7 +71,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "poolformer": _image("PoolFormer", _STAGES, 64),
     "pvt_v2": _image("PvtV2", {**_STAGES, "image_size": 64, "num_attention_heads": [1, 2, 2, 4]}),
     "cvt": _image("Cvt", {
-        "embed_dim": [16, 32, 32], "num_heads": [1, 2, 2], "depth": [1, 1, 1],
+        "embed_dim": [16, 32, 32], "num_heads": [1, 2, 2], "depth": [1, 2, 3],
     }, 64),
     "vit": _image("ViT", _VIT),
     "deit": _image("DeiT", _VIT),

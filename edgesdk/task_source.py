@@ -33,7 +33,7 @@ _FORMS = (
 _FUNCTION = "a function without arguments that returns a Task"
 
 
-def load_task(reference: str) -> Task:
+def load_task(reference: str, *, allow_pickle: bool = False) -> Task:
     """Return the task a reference names, its ``source`` extended by the text of its file.
 
     ``demo:NAME`` is a built-in, ``path/to/file.py:function`` and ``package.module:function`` call
@@ -41,14 +41,14 @@ def load_task(reference: str) -> Task:
     current folder) comes first on ``sys.path``, as when Python runs a script.
 
     ``FILE.pt2``, a folder of Hugging Face's, ``random:FOLDER`` and ``timm:NAME`` give a model and
-    no data: see ``edgesdk.sources``.
+    no data: see ``edgesdk.sources``. ``allow_pickle`` also takes weights that are pickles.
 
     Raises ``UsageError`` for a malformed reference or an unknown demo, ``TaskError`` for anything
     wrong with the user's code: not found, raises, or returns something else.
     """
-    found = _without_code(reference)
-    if found is not None:
-        return found
+    saved = _without_code(reference, allow_pickle=allow_pickle)
+    if saved is not None:
+        return replace(saved, reference=reference)
     where, _, name = reference.rpartition(":")
     if not (where and name):
         raise UsageError(f"{reference!r} does not name a task", expected=_FORMS)
@@ -62,17 +62,18 @@ def load_task(reference: str) -> Task:
     return _call(_find_function(module, name, where), reference)
 
 
-def _without_code(reference: str) -> Task | None:
+def _without_code(reference: str, *, allow_pickle: bool) -> Task | None:
     """Return the task of a saved model, None where the reference names a Python function."""
     if reference.startswith("timm:"):
         from edgesdk.sources.timm import load_timm
 
         return load_timm(reference.removeprefix("timm:"))
     path = Path(reference.removeprefix("random:"))
-    if path.is_dir() or path.name == "config.json":
+    if (reference and path.is_dir()) or path.name == "config.json":
         from edgesdk.sources.huggingface import load_huggingface
 
-        return load_huggingface(path, random=reference.startswith("random:"))
+        random = reference.startswith("random:")
+        return load_huggingface(path, random=random, allow_pickle=allow_pickle)
     if reference.endswith(".pt2"):
         from edgesdk.sources.pt2 import load_pt2
 

@@ -23,6 +23,7 @@ from edgesdk.cli.options import (
     EnergyOption,
     LatencyOption,
     MemoryOption,
+    PickleOption,
     PythonOption,
     SizeOption,
     SshConfigOption,
@@ -53,7 +54,7 @@ def compile_command(
     ] = None,
     binary: BinaryOption = None, python: PythonOption = None, ssh_config: SshConfigOption = None,
     effort: EffortOption = "standard", time: TimeOption = None,
-    accelerator: AcceleratorOption = "auto",
+    accelerator: AcceleratorOption = "auto", allow_pickle: PickleOption = False,
 ) -> Answer:  # fmt: skip
     """Make an artifact that keeps the budget on the device, prove it, or say why none can.
 
@@ -69,6 +70,7 @@ def compile_command(
     from edgesdk.pipeline import compile_task
     from edgesdk.plan import Plan
     from edgesdk.profiling.bench import Bench
+    from edgesdk.task_source import load_task
 
     budget = Budget.parse(
         latency=latency, memory=memory, size=size,
@@ -76,7 +78,7 @@ def compile_command(
     )  # fmt: skip
     bench = Bench(on=on, binary=binary, python=python, ssh_config=ssh_config) if on else None
     result = compile_task(
-        task,
+        load_task(task, allow_pickle=allow_pickle),
         device=device,
         target=target,
         budget=budget,
@@ -108,7 +110,7 @@ def plan_command(
     latency: LatencyOption = None, memory: MemoryOption = None, size: SizeOption = None,
     download: DownloadOption = None, energy: EnergyOption = None, max_drop: DropOption = None,
     effort: EffortOption = "standard", time: TimeOption = None,
-    accelerator: AcceleratorOption = "auto",
+    accelerator: AcceleratorOption = "auto", allow_pickle: PickleOption = False,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Write the plan there, for compile --plan.")
     ] = None,
@@ -124,6 +126,7 @@ def plan_command(
     from edgesdk.effort import Effort
     from edgesdk.output import check_output, write_file
     from edgesdk.pipeline import plan_task
+    from edgesdk.task_source import load_task
 
     budget = Budget.parse(
         latency=latency, memory=memory, size=size,
@@ -131,7 +134,7 @@ def plan_command(
     )  # fmt: skip
     destination = check_output(out) if out else None
     result = plan_task(
-        task,
+        load_task(task, allow_pickle=allow_pickle),
         device=device,
         target=target,
         budget=budget,

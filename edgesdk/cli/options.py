@@ -16,6 +16,13 @@ TaskArgument = Annotated[
         "Hugging Face model folder (random:FOLDER for random weights), timm:NAME.",
     ),
 ]
+PickleOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-pickle",
+        help="Also read a model folder's pickled weights (.bin); only where you trust its maker.",
+    ),
+]
 DeviceOption = Annotated[
     str, typer.Option("--device", help="The device; 'edgesdk devices list' names them.")
 ]

@@ -46,21 +46,28 @@ class TensorsOnly(nn.Module):
         return tuple(kept.values())
 
 
-def load_huggingface(path: Path, *, random: bool = False) -> Task:
+def load_huggingface(path: Path, *, random: bool = False, allow_pickle: bool = False) -> Task:
     """Return a task with the model of a folder or ``config.json``, and nothing but the model.
 
     ``random``: take random weights, which show what a network costs and not how well it works;
-    the task's name then says so. Otherwise the folder holds them as safetensors. Nothing is
-    downloaded, no code in the folder is run, no pickle is read.
+    the task's name then says so. Otherwise the folder holds them as safetensors, or, where
+    ``allow_pickle`` says that its maker is trusted, as pickles. Nothing is downloaded and no code
+    in the folder is run.
 
     Raises ``TaskError`` where transformers is missing, does not know the architecture, or the
     weights are not there.
     """
     config_path = path / CONFIG if path.is_dir() else path
     config = _read_config(config_path)
-    model = _random_model(config) if random else _stored_model(config, config_path.parent)
-    return task_of(model, name=config_path.resolve().parent.name, random=random,
-                   source=_digest(config_path.parent, config_path, random=random))  # fmt: skip
+    folder = config_path.parent
+    model = (
+        _random_model(config)
+        if random
+        else _stored_model(config, folder, _weight_files(folder, allow_pickle=allow_pickle))
+    )
+    # Cache keys hold the weights themselves.
+    source = hashlib.sha256(config_path.read_bytes()).hexdigest()
+    return task_of(model, name=config_path.resolve().parent.name, random=random, source=source)
 
 
 def task_of(model: nn.Module, *, name: str, random: bool, source: str) -> Task:
@@ -83,25 +90,35 @@ def task_of(model: nn.Module, *, name: str, random: bool, source: str) -> Task:
 
 
 def example_inputs(model: Any) -> dict[str, Tensor]:
-    """Return a batch of one for a model's main input, shaped by its configuration."""
+    """Return a batch of one for a model's main input, shaped by its configuration.
+
+    The values are drawn at random, always the same ones: a file is compared with PyTorch on them,
+    and zeros would hide most mistakes.
+    """
     config, main = model.config, model.main_input_name
+    draw = torch.Generator().manual_seed(0)
+    if main == "input_ids":
+        # RoBERTa and its kin count positions from behind the padding token's number.
+        padding = _attribute(config, "pad_token_id", 0)
+        positions = _attribute(config, "max_position_embeddings", _TOKENS)
+        length = min(_TOKENS, positions - (padding + 1 if padding else 0))
+        ids = torch.randint(padding + 1, config.vocab_size, (1, length), generator=draw)
+        return {main: ids, "attention_mask": torch.ones_like(ids)}
     if main == "pixel_values":
         size = _attribute(config, "image_size", 224)
         height, width = size if isinstance(size, list | tuple) else (size, size)
-        return {main: torch.zeros(1, _attribute(config, "num_channels", 3), height, width)}
-    if main == "input_values":
-        return {main: torch.zeros(1, _SAMPLES_PER_SECOND)}
-    if main == "input_features":
-        return {main: torch.zeros(1, _attribute(config, "num_mel_bins", 80), _FRAMES)}
-    if main == "input_ids":
-        length = min(_TOKENS, _attribute(config, "max_position_embeddings", _TOKENS))
-        ones = torch.ones(1, length, dtype=torch.int64)
-        return {main: ones, "attention_mask": ones.clone()}
-    raise TaskError(
-        f"{type(model).__name__} takes {main!r}, for which no example is known",
-        expected="pixel_values, input_ids, input_values or input_features",
-        next_step="write a task in Python that gives example_inputs",
-    )
+        shape: tuple[int, ...] = (1, _attribute(config, "num_channels", 3), height, width)
+    elif main == "input_values":
+        shape = (1, _SAMPLES_PER_SECOND)
+    elif main == "input_features":
+        shape = (1, _attribute(config, "num_mel_bins", 80), _FRAMES)
+    else:
+        raise TaskError(
+            f"{type(model).__name__} takes {main!r}, for which no example is known",
+            expected="pixel_values, input_ids, input_values or input_features",
+            next_step="write a task in Python that gives example_inputs",
+        )
+    return {main: torch.randn(shape, generator=draw)}
 
 
 def _attribute(config: Any, name: str, default: Any) -> Any:
@@ -151,32 +168,45 @@ def _random_model(config: Any) -> nn.Module:
     return model
 
 
-def _stored_model(config: Any, folder: Path) -> nn.Module:
-    if not any(folder.glob("*.safetensors")):
-        others = sorted(file.name for file in folder.glob("*.bin"))
-        raise TaskError(
-            f"{folder} holds no weights as safetensors"
-            + (f", only {', '.join(others)}" * bool(others)),
-            expected="model.safetensors; pickled weights are not read",
-            next_step=f"give random:{folder} for random weights",
-        )
+def _weight_files(folder: Path, *, allow_pickle: bool) -> list[Path]:
+    """Return the files with the weights: safetensors, else pickles where they are allowed."""
+    if found := sorted(folder.glob("*.safetensors")):
+        return found
+    pickles = sorted(folder.glob("*.bin"))
+    if pickles and allow_pickle:
+        return pickles
+    names = f", only {', '.join(file.name for file in pickles)}" if pickles else ""
+    raise TaskError(
+        f"{folder} holds no weights as safetensors{names}",
+        expected="model.safetensors" + ("; pickles can run code when they are read" * bool(names)),
+        next_step=("give --allow-pickle if you trust its maker, or " if pickles else "")
+        + f"name it random:{folder} for random weights",
+    )
+
+
+def _stored_model(config: Any, folder: Path, files: list[Path]) -> nn.Module:
     try:
-        model: nn.Module = _model_class(config).from_pretrained(
-            folder, config=config, use_safetensors=True, local_files_only=True,
-            trust_remote_code=False, torch_dtype=torch.float32,
+        model, report = _model_class(config).from_pretrained(
+            folder, config=config, use_safetensors=files[0].suffix == ".safetensors",
+            local_files_only=True, trust_remote_code=False, dtype=torch.float32,
+            output_loading_info=True,
         )  # fmt: skip
     except Exception as problem:
         lines = str(problem).splitlines() or [type(problem).__name__]
-        raise TaskError(f"transformers cannot load {folder}: {lines[0]}") from problem
-    return model
-
-
-def _digest(folder: Path, config: Path, *, random: bool) -> str:
-    digest = hashlib.sha256(f"random={random}".encode() + config.read_bytes())
-    for file in [] if random else sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
+        raise TaskError(
+            f"transformers cannot load {folder}: {lines[0]}",
+            next_step="copy the folder again, all of its files",
+        ) from problem
+    # transformers draws what is missing at random and only warns; such a model knows nothing.
+    lacking = sorted(report["missing_keys"])
+    if lacking:
+        raise TaskError(
+            f"{folder} lacks {len(lacking)} of the model's weights, {lacking[0]} among them",
+            expected=f"all weights of a {type(model).__name__}",
+            next_step="check 'architectures' in config.json against what the weights were saved of",
+        )
+    loaded: nn.Module = model
+    return loaded
 
 
 def _transformers() -> Any:

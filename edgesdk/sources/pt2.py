@@ -24,6 +24,7 @@ from torch.fx import GraphModule
 from edgesdk.errors import TaskError
 from edgesdk.task import Task, Tensors
 
+_LARGEST_BYTES = 8 * 2**30
 _LARGEST_JSON_BYTES = 256 * 2**20
 _OPERATOR = re.compile(r"(torch\.ops\.(aten|quantized_decomposed)\.\w+\.\w+|_operator\.getitem)")
 _PAYLOAD = re.compile(r"(weight|tensor)_\d+")
@@ -40,6 +41,8 @@ def load_pt2(path: Path) -> Task:
     """
     if not path.is_file():
         raise TaskError(f"{path} does not exist", expected="a file of torch.export.save")
+    if path.stat().st_size > _LARGEST_BYTES:
+        raise _refused(path, f"has {path.stat().st_size} bytes")
     data = path.read_bytes()
     _check_archive(path, data)
     try:
@@ -70,6 +73,8 @@ def _check_archive(path: Path, data: bytes) -> None:
             programs = [name for name in members if name.startswith("models/")]
             if programs != ["models/model.json"]:
                 raise _refused(path, "is not one program of torch.export.save")
+            if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
+                raise _refused(path, "holds compressed files, which could become any size")
             for name, info in members.items():
                 if name.startswith("data/aotinductor/"):
                     raise _refused(path, "holds compiled code, which would be run")
@@ -166,4 +171,18 @@ def _example_inputs(path: Path, program: ExportedProgram) -> Tensors:
             f"{path} has example inputs that are not a tuple of tensors",
             expected="torch.export.export(model, (tensor, ...)), without keyword arguments",
         )
+    values = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"]
+    stated = [(list(v.shape), v.dtype) for v in values[len(values) - len(inputs) :]]
+    found = [(list(tensor.shape), tensor.dtype) for tensor in inputs]
+    if found != stated:
+        raise TaskError(
+            f"{path} has example inputs of {_described(found)}, and its graph takes "
+            f"{_described(stated)}",
+            expected="the inputs that the model was exported with",
+            next_step="save it again with torch.export.save",
+        )
     return tuple(inputs)
+
+
+def _described(tensors: list[tuple[list[int], torch.dtype]]) -> str:
+    return ", ".join(f"{shape} {dtype}" for shape, dtype in tensors)

@@ -32,7 +32,7 @@ def load_timm(name: str) -> Task:
     return Task(
         name=f"{name} (random weights)",
         model=model,
-        example_inputs=(torch.zeros(1, *shape),),
+        example_inputs=(torch.randn(1, *shape, generator=torch.Generator().manual_seed(0)),),
         inputs=(
             InputSpec(
                 name="image",

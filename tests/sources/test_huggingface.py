@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from edgesdk.errors import TaskError
 from edgesdk.task_source import check_task, load_task, output_specs
@@ -36,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 def test_random_weights_are_taken_only_when_asked_and_said(folder: Path) -> None:
     with pytest.raises(TaskError, match="no weights as safetensors") as caught:
         load_task(str(folder))
-    assert caught.value.next_step == f"give random:{folder} for random weights"
+    assert caught.value.next_step == f"name it random:{folder} for random weights"
 
     task = load_task(f"random:{folder}")
     check_task(task)
@@ -60,10 +61,35 @@ def test_stored_weights_are_those_of_the_folder(folder: Path) -> None:
         assert torch.allclose(found, model(ids, attention_mask=mask).logits)
 
 
-def test_pickled_weights_and_foreign_code_are_not_read(folder: Path) -> None:
-    (folder / "pytorch_model.bin").write_bytes(b"a pickle")
-    with pytest.raises(TaskError, match=r"only pytorch_model\.bin"):
+def test_pickled_weights_are_read_only_where_they_are_allowed(folder: Path) -> None:
+    torch.manual_seed(3)
+    model = transformers.BertForSequenceClassification(transformers.BertConfig(**CONFIG)).eval()
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(TaskError, match=r"only pytorch_model\.bin") as caught:
         load_task(str(folder))
+    assert "--allow-pickle" in str(caught.value.next_step)
+
+    task = load_task(str(folder), allow_pickle=True)
+    ids, mask = task.example_inputs
+    with torch.no_grad():
+        assert torch.allclose(task.model(ids, mask)[0], model(ids, attention_mask=mask).logits)
+
+
+def test_weights_that_are_damaged_or_missing_are_refused(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(b"not tensors at all")
+    with pytest.raises(TaskError, match="transformers cannot load"):
+        load_task(str(folder))
+    # transformers itself would draw the classifier at random and go on.
+    kind = transformers.BertForSequenceClassification
+    state = kind(transformers.BertConfig(**CONFIG)).state_dict()
+    del state["classifier.weight"]
+    save_file(state, file, metadata={"format": "pt"})
+    with pytest.raises(TaskError, match=r"lacks 1 of the model's weights, classifier\.weight"):
+        load_task(str(folder))
+
+
+def test_foreign_code_is_not_run(folder: Path) -> None:
     changed = {**CONFIG, "model_type": "mine", "auto_map": {"AutoConfig": "code.Config"}}
     (folder / "config.json").write_text(json.dumps(changed), encoding="utf-8")
     (folder / "code.py").write_text("raise SystemExit('ran')", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import zipfile
@@ -101,6 +102,16 @@ def pickled_inputs(members: dict[str, bytes]) -> None:
     members["data/sample_inputs/model.pt"] = buffer.getvalue()
 
 
+def other_inputs(members: dict[str, bytes]) -> None:
+    """Put a larger image where the example input was."""
+    net = Net().eval()
+    buffer = io.BytesIO()
+    torch.export.save(torch.export.export(net, (torch.randn(1, 3, 9, 9),)), buffer)
+    with zipfile.ZipFile(buffer) as archive:
+        name = next(n for n in archive.namelist() if "sample_inputs" in n)
+        members["data/sample_inputs/model.pt"] = archive.read(name)
+
+
 def symbolic(members: dict[str, bytes]) -> None:
     document = json.loads(members[MODEL])
     document["range_constraints"] = {"s0": {"min_val": 1, "max_val": 4}}
@@ -138,6 +149,42 @@ def test_what_would_run_code_is_refused_before_torch_loads_it(
     monkeypatch.setattr(torch.export, "load", never)
     with pytest.raises(TaskError, match=found):
         load_pt2(path)
+
+
+def test_example_inputs_of_another_model_are_refused(
+    saved: tuple[Path, nn.Module], tmp_path: Path
+) -> None:
+    path = changed(saved[0], tmp_path, other_inputs)
+    with pytest.raises(TaskError, match=r"inputs of \[1, 3, 9, 9\].*takes \[1, 3, 8, 8\]"):
+        load_pt2(path)
+
+
+def test_files_that_could_grow_are_refused(saved: tuple[Path, nn.Module], tmp_path: Path) -> None:
+    path = tmp_path / "small.pt2"
+    with zipfile.ZipFile(saved[0]) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(TaskError, match="compressed"):
+        load_pt2(path)
+
+
+def test_half_a_file_is_refused(saved: tuple[Path, nn.Module], tmp_path: Path) -> None:
+    data = saved[0].read_bytes()
+    (tmp_path / "half.pt2").write_bytes(data[: len(data) // 2])
+    with pytest.raises(TaskError, match="not an archive"):
+        load_pt2(tmp_path / "half.pt2")
+
+
+def test_a_flipped_bit_ends_in_an_error_of_ours_or_in_a_model(
+    saved: tuple[Path, nn.Module], tmp_path: Path
+) -> None:
+    data = saved[0].read_bytes()
+    for place in range(0, len(data), len(data) // 50):
+        flipped = bytearray(data)
+        flipped[place] ^= 0x10
+        (tmp_path / "flipped.pt2").write_bytes(flipped)
+        with contextlib.suppress(TaskError):
+            load_pt2(tmp_path / "flipped.pt2")
 
 
 def test_an_untouched_copy_still_loads(saved: tuple[Path, nn.Module], tmp_path: Path) -> None:
