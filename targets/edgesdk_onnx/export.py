@@ -41,6 +41,7 @@ def export_float(model: CompressedModel) -> tuple[Any, dict[str, str]]:
 
 def _translate(model: CompressedModel) -> Any:
     program = export_model(model.module, model.example_inputs)
+    _copy_before_views(program)
     try:
         with quiet():
             exported = torch.onnx.export(
@@ -68,6 +69,27 @@ def _translate(model: CompressedModel) -> Any:
             next_step="prune the model, or choose another target",
         )
     return proto
+
+
+def _copy_before_views(program: torch.export.ExportedProgram) -> None:
+    """Put a row-major copy before every view, in place; ONNX has no strides and drops the copies.
+
+    The exporter takes attention apart, and the parts give a result that lies in memory in another
+    order than the whole gave it: a view that was possible then no longer is.
+    """
+    graph = program.graph
+    for node in list(graph.nodes):
+        if node.target not in (torch.ops.aten.view.default, torch.ops.aten.reshape.default):
+            continue
+        with graph.inserting_before(node):
+            copied = graph.call_function(
+                torch.ops.aten.clone.default,
+                (node.args[0],),
+                {"memory_format": torch.contiguous_format},
+            )
+        copied.meta = {**node.meta, "val": node.args[0].meta["val"].contiguous()}
+        node.replace_input_with(node.args[0], copied)
+    program.graph_module.recompile()
 
 
 @contextlib.contextmanager
