@@ -348,6 +348,7 @@ def check_task(task: Task) -> None:
 
     Runs the model once and takes only the first item of ``calibration`` and ``training``.
     """
+    _check_floats(task)
     input_specs(task)
     output_specs(task)
     if task.calibration is not None:
@@ -355,6 +356,25 @@ def check_task(task: Task) -> None:
     if task.training is not None:
         batch = _first(training_batches(task), f"task {task.name!r}: training()")
         check_finite(batch, f"task {task.name!r}: training batch 0")
+
+
+def _check_floats(task: Task) -> None:
+    """Raise ``TaskError`` for weights and inputs of 16 bits: files are derived from float32."""
+    weights = [*task.model.named_parameters(), *task.model.named_buffers()]
+    inputs = [
+        (f"example input {place}", tensor) for place, tensor in enumerate(task.example_inputs)
+    ]
+    halves = [
+        (name, t) for name, t in (*weights, *inputs) if t.dtype in (torch.float16, torch.bfloat16)
+    ]
+    if halves:
+        name, tensor = halves[0]
+        more = f" and {len(halves) - 1} more" if len(halves) > 1 else ""
+        raise TaskError(
+            f"task {task.name!r}: {name}{more} of type {tensor.dtype}",
+            expected="float32; what the file computes in is decided for the device",
+            next_step="use model.float() and float32 inputs in the task",
+        )
 
 
 def check_finite(batch: Batch, what: str) -> None:

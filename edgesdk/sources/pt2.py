@@ -113,12 +113,50 @@ def _check_json(path: Path, name: str, document: Any) -> None:
             raise _refused(path, f"holds pickled objects ({name})")
         if key == "path_name" and not _PAYLOAD.fullmatch(str(value)):
             raise _refused(path, f"holds {value}, which is no plain tensor")
-        if key in _SYMBOLIC and value is not None:
-            raise _refused(path, "has sizes that depend on its inputs")
-        if key == "range_constraints" and value:
-            raise _refused(path, "has sizes that depend on its inputs")
+        if (key in _SYMBOLIC and value is not None) or (key == "range_constraints" and value):
+            raise _open_sizes(path, document)
         if key == "target" and name.startswith("models/") and not _is_operator(str(value)):
             raise _refused(path, f"calls {value}, which is no tensor operator")
+
+
+def _open_sizes(path: Path, document: Any) -> TaskError:
+    """Return the error for dynamic shapes: which inputs have them, and what they were exported at.
+
+    The document may hold anything at all; what does not look like torch's own is left out.
+    """
+    try:
+        module = document["graph_module"]
+        values = module["graph"]["tensor_values"]
+        names = [
+            str(spec["user_input"]["arg"]["as_tensor"]["name"])
+            for spec in module["signature"]["input_specs"]
+            if "user_input" in spec
+        ]
+        told = [_told_sizes(name, values[name]["sizes"]) for name in names]
+    except (KeyError, TypeError):
+        told = []
+    return TaskError(
+        f"{path} was exported with dynamic shapes{': ' if any(told) else ''}"
+        f"{'; '.join(filter(None, told))}",
+        expected="inputs of one shape, as every file that is made here takes",
+        next_step="export it without dynamic_shapes, once for each shape that is needed",
+    )
+
+
+def _told_sizes(name: str, sizes: list[dict[str, Any]]) -> str:
+    """Return an input with open sizes in words, nothing for one of a fixed shape."""
+    symbols = [size["as_expr"]["expr_str"] if "as_expr" in size else None for size in sizes]
+    if not any(symbols):
+        return ""
+    static = [
+        size["as_expr"]["hint"]["as_int"] if symbol else size["as_int"]
+        for size, symbol in zip(sizes, symbols, strict=True)
+    ]
+    # torch writes an open size as Symbol('s53', positive=True, integer=True).
+    shape = [re.sub(r"Symbol\('(\w+)'[^)]*\)", r"\1", s) if s else fixed
+             for s, fixed in zip(symbols, static, strict=True)]  # fmt: skip
+    listed = ", ".join(str(size) for size in shape)
+    return f"input {name!r} is [{listed}], {static} in the example"
 
 
 def _is_operator(target: str) -> bool:

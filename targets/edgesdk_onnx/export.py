@@ -119,8 +119,10 @@ def _place(problem: BaseException, program: torch.export.ExportedProgram) -> tup
     while cause is not None:
         text += str(cause)
         cause = cause.__cause__
+    # Exporting takes operators apart: linalg_svd is told of as aten._linalg_svd.
+    parts = {name.strip("_") for name in re.findall(r"aten\.(\w+)", text)}
     for node in program.graph.nodes:
-        if node.op == "call_function" and re.search(rf"\b{re.escape(str(node.target))}\b", text):
+        if node.op == "call_function" and str(node.target).split(".")[1] in parts:
             stack = node.meta.get("nn_module_stack", {})
             layer = next((path for path, _ in reversed(stack.values())), "")
             return str(node.target), layer or "(the model)"

@@ -134,7 +134,7 @@ def symbolic(members: dict[str, bytes]) -> None:
         (add("!version", b"1.0"), "laid out"),
         (add("models/other.json", b"{}"), "not one program"),
         (pickled_inputs, "more than tensors"),
-        (symbolic, "depend on its inputs"),
+        (symbolic, "dynamic shapes"),
     ],
 )
 def test_what_would_run_code_is_refused_before_torch_loads_it(
@@ -185,6 +185,16 @@ def test_a_flipped_bit_ends_in_an_error_of_ours_or_in_a_model(
         (tmp_path / "flipped.pt2").write_bytes(flipped)
         with contextlib.suppress(TaskError):
             load_pt2(tmp_path / "flipped.pt2")
+
+
+def test_dynamic_shapes_name_the_input_and_the_static_shape(tmp_path: Path) -> None:
+    height = torch.export.Dim("height", min=8, max=64)
+    program = torch.export.export(
+        Net().eval(), (torch.randn(1, 3, 16, 8),), dynamic_shapes=({2: height},)
+    )
+    torch.export.save(program, tmp_path / "open.pt2")
+    with pytest.raises(TaskError, match=r"input 'x' is \[1, 3, s\d+, 8\], \[1, 3, 16, 8\] in"):
+        load_pt2(tmp_path / "open.pt2")
 
 
 def test_an_untouched_copy_still_loads(saved: tuple[Path, nn.Module], tmp_path: Path) -> None:
