@@ -123,8 +123,10 @@ def _quantizer() -> Any:
     return StaticInt8Quantizer().set_global(config)
 
 
-def _fold_constants(model: GraphModule) -> None:
+def fold_constants(model: GraphModule) -> None:
     """Compute once what depends on no input, in place: XNNPACK takes only constant weights.
+
+    Needs torchao.
 
     Given:   w = g * v / norm(v)      y = conv(x, w)         as after ``weight_norm``
     Result:  y = conv(x, w)           w a parameter
@@ -278,7 +280,7 @@ def _annotate_clamped(model: GraphModule, config: Any) -> None:
 
 
 _REWRITES = (
-    _fold_constants,  # before they are shared out
+    fold_constants,  # before they are shared out
     _give_each_user_its_own_constant,  # before batch norms are folded into them
     _keep_mean_dimensions,
     _replace_batch_norms,
