@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import traceback
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from zoo_networks import OWN
 from zoo_transformers import ARCHITECTURES, Architecture
@@ -204,10 +206,15 @@ def _from_transformers(architecture: Architecture) -> tuple[nn.Module, Tensors]:
 
 
 def samples(shaped: Tensors, count: int) -> Tensors:
-    """Return a batch shaped like the inputs: normal numbers, any tokens, masks of ones."""
+    """Return a batch shaped like the inputs: smooth images, noise, any tokens, masks of ones."""
 
     def like(tensor: Tensor) -> Tensor:
         shape = (count, *tensor.shape[1:])
+        if tensor.dim() == 4:
+            # Images of nothing but noise look all the same behind a pooling.
+            coarse = torch.randn(*shape[:2], *(math.ceil(size / 8) for size in shape[2:]))
+            smooth = functional.interpolate(coarse, shape[2:], mode="bilinear")
+            return smooth + 0.3 * torch.randn(shape)
         if tensor.is_floating_point():
             return torch.randn(shape)
         return torch.randint(1, 90, shape)

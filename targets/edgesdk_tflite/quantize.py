@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from edgesdk_tflite.flatbuffer import pack, parse_model, unpack
 from edgesdk_tflite.layout import arrange
 from edgesdk_tflite.operators import CONVERSIONS, float_islands, kernels_not_in
 from edgesdk_tflite.quiet import captured_output
+from edgesdk_tflite.rewrite import ready_for_int8
 
 
 def calibration_data(model: CompressedModel) -> tuple[Tensors, ...]:
@@ -56,6 +58,7 @@ def quantize_int8(
     from ai_edge_quantizer import calibrator, qtyping, recipe_manager
     from ai_edge_quantizer.utils import qsv_utils
 
+    float_file = replace(float_file, content=ready_for_int8(float_file.content))
     recipes = recipe_manager.RecipeManager()
     recipes.add_static_config(
         regex=".*",
