@@ -133,6 +133,7 @@ def halve(module: nn.Module, shaped: Tensors) -> tuple[nn.Module, dict[str, floa
             f"multiplications stay: {'; '.join(reasons)}",
             next_step="quantize it instead",
         )
+    _settle(smaller, shaped)
     return smaller, {key: round(value, 3) for key, value in left.items()}
 
 
@@ -153,14 +154,22 @@ def build(name: str) -> tuple[nn.Module, Tensors]:
         module, shaped = _from_transformers(ARCHITECTURES[name])
     with torch.no_grad():
         _enliven(module)
-        norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
-        if norms:
-            for norm in norms:
-                norm.momentum = None  # the average of all batches
-            module.train()
+    _settle(module, shaped)
+    return module.eval(), shaped
+
+
+def _settle(module: nn.Module, shaped: Tensors) -> None:
+    """Let the batch norms see what reaches them, in place."""
+    norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the average of all batches
+    if norms:
+        module.train()
+        with torch.no_grad():
             for _ in range(3):
                 module(*samples(shaped, _CALIBRATION))
-    return module.eval(), shaped
+    module.eval()
 
 
 def _enliven(module: nn.Module) -> None:
