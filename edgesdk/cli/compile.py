@@ -167,7 +167,9 @@ def show_result(result: CompileResult, console: Console) -> None:
             figures.add_row(title, *(show_figure(name, section.get(name)) for section in sections))
     console.print(figures)
     if result.parity is not None:
-        console.print(f"Accuracy and parity: {result.parity.status} ({result.parity.runtime})")
+        scored = any("accuracy" in section for section in sections)
+        what = "Accuracy and parity" if scored else "Accuracy: not measured. Parity with PyTorch"
+        console.print(f"{what}: {result.parity.status} ({result.parity.runtime})", soft_wrap=True)
     for reason in result.plan.reasons:
         console.print(f"- {reason}", highlight=False)
     if made:
