@@ -26,20 +26,29 @@ from edgesdk.user_code import user_code
 
 _Item = TypeVar("_Item")
 
-_FORMS = "demo:NAME, path/to/file.py:function or package.module:function"
+_FORMS = (
+    "demo:NAME, path/to/file.py:function, package.module:function, FILE.pt2, a Hugging Face model "
+    "folder or timm:NAME"
+)
 _FUNCTION = "a function without arguments that returns a Task"
 
 
-def load_task(reference: str) -> Task:
+def load_task(reference: str, *, allow_pickle: bool = False) -> Task:
     """Return the task a reference names, its ``source`` extended by the text of its file.
 
     ``demo:NAME`` is a built-in, ``path/to/file.py:function`` and ``package.module:function`` call
     a function without arguments that returns a Task. The file's folder (for a module: the
     current folder) comes first on ``sys.path``, as when Python runs a script.
 
+    ``FILE.pt2``, a folder of Hugging Face's, ``random:FOLDER`` and ``timm:NAME`` give a model and
+    no data: see ``edgesdk.sources``. ``allow_pickle`` also takes weights that are pickles.
+
     Raises ``UsageError`` for a malformed reference or an unknown demo, ``TaskError`` for anything
     wrong with the user's code: not found, raises, or returns something else.
     """
+    saved = _without_code(reference, allow_pickle=allow_pickle)
+    if saved is not None:
+        return replace(saved, reference=reference)
     where, _, name = reference.rpartition(":")
     if not (where and name):
         raise UsageError(f"{reference!r} does not name a task", expected=_FORMS)
@@ -51,6 +60,25 @@ def load_task(reference: str) -> Task:
     is_file = where.endswith(".py") or "/" in where or os.sep in where
     module = _load_file(Path(where)) if is_file else _load_module(where)
     return _call(_find_function(module, name, where), reference)
+
+
+def _without_code(reference: str, *, allow_pickle: bool) -> Task | None:
+    """Return the task of a saved model, None where the reference names a Python function."""
+    if reference.startswith("timm:"):
+        from edgesdk.sources.timm import load_timm
+
+        return load_timm(reference.removeprefix("timm:"))
+    path = Path(reference.removeprefix("random:"))
+    if (reference and path.is_dir()) or path.name == "config.json":
+        from edgesdk.sources.huggingface import load_huggingface
+
+        random = reference.startswith("random:")
+        return load_huggingface(path, random=random, allow_pickle=allow_pickle)
+    if reference.endswith(".pt2"):
+        from edgesdk.sources.pt2 import load_pt2
+
+        return load_pt2(path)
+    return None
 
 
 def _find_demo(name: str) -> Callable[[], Task]:
@@ -320,6 +348,7 @@ def check_task(task: Task) -> None:
 
     Runs the model once and takes only the first item of ``calibration`` and ``training``.
     """
+    _check_floats(task)
     input_specs(task)
     output_specs(task)
     if task.calibration is not None:
@@ -327,6 +356,25 @@ def check_task(task: Task) -> None:
     if task.training is not None:
         batch = _first(training_batches(task), f"task {task.name!r}: training()")
         check_finite(batch, f"task {task.name!r}: training batch 0")
+
+
+def _check_floats(task: Task) -> None:
+    """Raise ``TaskError`` for weights and inputs of 16 bits: files are derived from float32."""
+    weights = [*task.model.named_parameters(), *task.model.named_buffers()]
+    inputs = [
+        (f"example input {place}", tensor) for place, tensor in enumerate(task.example_inputs)
+    ]
+    halves = [
+        (name, t) for name, t in (*weights, *inputs) if t.dtype in (torch.float16, torch.bfloat16)
+    ]
+    if halves:
+        name, tensor = halves[0]
+        more = f" and {len(halves) - 1} more" if len(halves) > 1 else ""
+        raise TaskError(
+            f"task {task.name!r}: {name}{more} of type {tensor.dtype}",
+            expected="float32; what the file computes in is decided for the device",
+            next_step="use model.float() and float32 inputs in the task",
+        )
 
 
 def check_finite(batch: Batch, what: str) -> None:

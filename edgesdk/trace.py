@@ -35,6 +35,7 @@ from torch.export.graph_signature import InputKind
 from edgesdk.document import from_builtins
 from edgesdk.errors import ProfileError, TaskError, UnsupportedModel
 from edgesdk.graph import Attribute, Op, OpGraph, TensorInfo, TensorRole
+from edgesdk.in_place import find_change
 from edgesdk.macs import count_macs
 from edgesdk.task import Tensors
 
@@ -91,6 +92,9 @@ def export_model(module: nn.Module, example_inputs: Tensors) -> ExportedProgram:
     """
     try:
         model = copy.deepcopy(module).eval()
+        example_inputs = tuple(example.contiguous() for example in example_inputs)
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = tensor.data.contiguous()  # channels last is no property of a file
     except Exception as problem:
         raise UnsupportedModel(
             f"the model cannot be copied: {_summary(problem)}",
@@ -115,9 +119,24 @@ def export_model(module: nn.Module, example_inputs: Tensors) -> ExportedProgram:
         )
     try:
         with _export_settings():
-            return torch.export.export(model, example_inputs)
+            program = torch.export.export(model, example_inputs)
     except Exception as problem:
         raise _export_problem(problem, names) from problem
+    _refuse_changes(program)
+    return program
+
+
+def _refuse_changes(program: ExportedProgram) -> None:
+    """Raise ``UnsupportedModel`` where forward writes to a buffer or to one of its inputs."""
+    change = find_change(program)
+    if change is not None:
+        node, what = change
+        raise UnsupportedModel(
+            f"forward writes to the model's {what} in{_origin(node)}",
+            expected="a forward that only computes its outputs, the same for the same inputs",
+            next_step="compute a new tensor there, and pass what has to be remembered as an "
+            "input and an output",
+        )
 
 
 def trace(module: nn.Module, example_inputs: Tensors, *, name: str) -> OpGraph:

@@ -266,6 +266,49 @@ def test_what_cannot_be_traced_is_named(
     assert (captured.out, captured.err) == ("", "")
 
 
+class Counter(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen[1:] += 1
+        return x + self.seen.sum()
+
+
+class Doubled(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(-1, 3).mul_(2)
+
+
+class OwnMemory(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x + 1
+        y[:, 0] = 0
+        return y.relu_()
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (Counter(), ["buffer 'inner.seen'", "layer inner", "self.seen[1:] += 1"]),
+        (Doubled(), ["input 'input", "layer inner", "x.view(-1, 3).mul_(2)"]),
+    ],
+)
+def test_a_forward_that_changes_what_it_was_given_is_refused(
+    layer: nn.Module, words: list[str]
+) -> None:
+    model = nn.Sequential()
+    model.add_module("inner", layer)
+    with pytest.raises(UnsupportedModel) as caught:
+        export_model(model, (torch.ones(2, 3),))
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_forward_may_change_what_it_made_itself() -> None:
+    assert trace(OwnMemory(), (torch.ones(2, 3),), name="own").ops
+
+
 def test_a_forward_that_raises_is_the_users_error() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     with pytest.raises(TaskError, match=r"RuntimeError.*layer 1 \(Linear\).*\[1, 3, 4\]"):

@@ -23,6 +23,7 @@ from edgesdk.cli.options import (
     EnergyOption,
     LatencyOption,
     MemoryOption,
+    PickleOption,
     PythonOption,
     SchemeOption,
     SizeOption,
@@ -54,7 +55,7 @@ def compile_command(
     ] = None,
     binary: BinaryOption = None, python: PythonOption = None, ssh_config: SshConfigOption = None,
     effort: EffortOption = "standard", time: TimeOption = None,
-    accelerator: AcceleratorOption = "auto",
+    accelerator: AcceleratorOption = "auto", allow_pickle: PickleOption = False,
 ) -> Answer:  # fmt: skip
     """Make an artifact that keeps the budget on the device, prove it, or say why none can.
 
@@ -70,6 +71,7 @@ def compile_command(
     from edgesdk.pipeline import compile_task
     from edgesdk.plan import Plan
     from edgesdk.profiling.bench import Bench
+    from edgesdk.task_source import load_task
 
     budget = Budget.parse(
         latency=latency, memory=memory, size=size,
@@ -77,7 +79,7 @@ def compile_command(
     )  # fmt: skip
     bench = Bench(on=on, binary=binary, python=python, ssh_config=ssh_config) if on else None
     result = compile_task(
-        task,
+        load_task(task, allow_pickle=allow_pickle),
         device=device,
         target=target,
         budget=budget,
@@ -110,7 +112,7 @@ def plan_command(
     latency: LatencyOption = None, memory: MemoryOption = None, size: SizeOption = None,
     download: DownloadOption = None, energy: EnergyOption = None, max_drop: DropOption = None,
     effort: EffortOption = "standard", time: TimeOption = None, scheme: SchemeOption = None,
-    accelerator: AcceleratorOption = "auto",
+    accelerator: AcceleratorOption = "auto", allow_pickle: PickleOption = False,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Write the plan there, for compile --plan.")
     ] = None,
@@ -126,6 +128,7 @@ def plan_command(
     from edgesdk.effort import Effort
     from edgesdk.output import check_output, write_file
     from edgesdk.pipeline import plan_task
+    from edgesdk.task_source import load_task
 
     budget = Budget.parse(
         latency=latency, memory=memory, size=size,
@@ -133,7 +136,7 @@ def plan_command(
     )  # fmt: skip
     destination = check_output(out) if out else None
     result = plan_task(
-        task,
+        load_task(task, allow_pickle=allow_pickle),
         device=device,
         target=target,
         budget=budget,
@@ -167,7 +170,9 @@ def show_result(result: CompileResult, console: Console) -> None:
             figures.add_row(title, *(show_figure(name, section.get(name)) for section in sections))
     console.print(figures)
     if result.parity is not None:
-        console.print(f"Accuracy and parity: {result.parity.status} ({result.parity.runtime})")
+        scored = any("accuracy" in section for section in sections)
+        what = "Accuracy and parity" if scored else "Accuracy: not measured. Parity with PyTorch"
+        console.print(f"{what}: {result.parity.status} ({result.parity.runtime})", soft_wrap=True)
     for reason in result.plan.reasons:
         console.print(f"- {reason}", highlight=False)
     if made:

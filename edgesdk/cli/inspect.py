@@ -12,7 +12,7 @@ from rich.table import Table
 
 from edgesdk.cli.app import app, command, progress
 from edgesdk.cli.console import Answer
-from edgesdk.cli.options import TargetOption, TaskArgument
+from edgesdk.cli.options import PickleOption, TargetOption, TaskArgument
 
 if TYPE_CHECKING:
     from edgesdk.device import Runtime
@@ -27,6 +27,7 @@ def inspect_command(
         str | None, typer.Option("--device", help="Also predict milliseconds on this device.")
     ] = None,
     target: TargetOption = None,
+    allow_pickle: PickleOption = False,
 ) -> Answer:
     """Show per layer the output shape, parameters, MACs, activation bytes and predicted time.
 
@@ -43,7 +44,7 @@ def inspect_command(
         graph = read_graph(Path(task))
         scheme = scheme_of(graph)
     else:
-        graph = _trace(task)
+        graph = _trace(task, allow_pickle=allow_pickle)
         scheme = runtime.float_scheme if runtime else "fp32"
     data = {
         "status": "ok",
@@ -56,11 +57,11 @@ def inspect_command(
     return Answer(data=data, show=lambda console: _show(data, console))
 
 
-def _trace(task: str) -> OpGraph:
+def _trace(task: str, *, allow_pickle: bool) -> OpGraph:
     from edgesdk.task_source import check_task, load_task
     from edgesdk.trace import trace
 
-    loaded = load_task(task)
+    loaded = load_task(task, allow_pickle=allow_pickle)
     progress.get().step("Tracing the model")
     check_task(loaded)
     return trace(loaded.model, loaded.example_inputs, name=loaded.name)

@@ -12,7 +12,15 @@ TaskArgument = Annotated[
     typer.Argument(
         metavar="TASK",
         help="What to compile: demo:NAME, path/to/file.py:function or package.module:function; "
-        "the function takes nothing and returns an edgesdk.Task.",
+        "the function takes nothing and returns an edgesdk.Task. Or a model alone: FILE.pt2, a "
+        "Hugging Face model folder (random:FOLDER for random weights), timm:NAME.",
+    ),
+]
+PickleOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-pickle",
+        help="Also read a model folder's pickled weights (.bin); only where you trust its maker.",
     ),
 ]
 DeviceOption = Annotated[

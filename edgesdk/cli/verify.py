@@ -11,6 +11,7 @@ from rich.text import Text
 
 from edgesdk.cli.app import app, command, progress
 from edgesdk.cli.console import Answer
+from edgesdk.cli.options import PickleOption
 
 if TYPE_CHECKING:
     from edgesdk.verification import Verification
@@ -22,6 +23,7 @@ def verify_command(
     task: Annotated[
         str | None, typer.Option("--task", help="Also score it on this task's test data.")
     ] = None,
+    allow_pickle: PickleOption = False,
 ) -> Answer:
     """Check hashes, load the artifact on its runtime, replay its golden vectors, score it.
 
@@ -32,7 +34,7 @@ def verify_command(
     from edgesdk.task_source import load_task
     from edgesdk.verification import verify_artifact
 
-    loaded = load_task(task) if task else None
+    loaded = load_task(task, allow_pickle=allow_pickle) if task else None
     progress.get().step("Verifying the artifact")
     result = verify_artifact(artifact, loaded)
     return Answer(

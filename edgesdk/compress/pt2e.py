@@ -164,8 +164,10 @@ def _float_quantizer() -> Any:
     return FloatQuantizer()
 
 
-def _fold_constants(model: GraphModule) -> None:
+def fold_constants(model: GraphModule) -> None:
     """Compute once what depends on no input, in place: XNNPACK takes only constant weights.
+
+    Needs torchao.
 
     Given:   w = g * v / norm(v)      y = conv(x, w)         as after ``weight_norm``
     Result:  y = conv(x, w)           w a parameter
@@ -319,7 +321,7 @@ def _annotate_clamped(model: GraphModule, config: Any, is_static: Callable[[Node
 
 
 _REWRITES = (
-    _fold_constants,  # before they are shared out
+    fold_constants,  # before they are shared out
     _give_each_user_its_own_constant,  # before batch norms are folded into them
     _keep_mean_dimensions,
     _replace_batch_norms,

@@ -140,7 +140,7 @@ def start(request: Request, emitted: Emitted) -> ArtifactProcess:
 
 
 def parity_inputs(request: Request, emitted: Emitted) -> Tensors:
-    """Return up to 64 real samples: calibration data, else the task's example inputs."""
+    """Return up to 64 samples: calibration data, else the task's example inputs."""
     batches = emitted.model.calibration or (request.task.example_inputs,)
     columns = zip(*batches, strict=True)
     return tuple(torch.cat(list(column))[:_PARITY_SAMPLES] for column in columns)

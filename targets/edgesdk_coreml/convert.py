@@ -183,6 +183,7 @@ def _dtype(name: str, tensor: Tensor) -> str:
     raise UnsupportedModel(
         f"{name!r} is {tensor.dtype}, which Core ML has no inputs and outputs of",
         expected="floating point or integer tensors",
+        next_step="use int32 there, and compare it with 0 or convert to it inside of forward",
     )
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._decomp import get_decompositions
 from torch.export import ExportedProgram
 from torch.fx import Node
 
-from edgesdk.compress.pt2e import quantize_static_int8
+from edgesdk.compress.pt2e import fold_constants, quantize_static_int8
 from edgesdk.compressed import CompressedModel
 from edgesdk.trace import export_model
 
@@ -26,6 +27,9 @@ WEIGHTED = TRANSPOSED_CONVOLUTIONS | {
     _aten.conv1d.default,
     _aten.conv2d.default,
     _aten.conv3d.default,
+    _aten.conv1d.padding,
+    _aten.conv2d.padding,
+    _aten.conv3d.padding,
     _aten.linear.default,
 }
 """Operators with a weight and a bias, their second and third argument."""
@@ -36,12 +40,23 @@ BATCH_NORM = _aten._native_batch_norm_legit_no_training.default
 ARITHMETIC = {_aten.add.Tensor, _aten.sub.Tensor, _aten.mul.Tensor, _aten.div.Tensor}
 """With a constant as the other operand, converters fold it into the layer before it."""
 
+_TAKEN_APART = [
+    _aten.lstm.input, _aten.gru.input, _aten.rnn_tanh.input, _aten.rnn_relu.input,
+    _aten.new_ones.default, _aten.new_zeros.default, _aten.new_full.default,
+]  # fmt: skip
+
 _POOLS = {_aten.max_pool1d.default, _aten.max_pool2d.default, _aten.avg_pool2d.default}
 
 
 def export_float(model: CompressedModel) -> ExportedProgram:
-    """Return the module exported in float; errors are those of ``export_model``."""
-    return _decomposed(export_model(model.module, model.example_inputs))
+    """Return the module exported in float; errors are those of ``export_model``.
+
+    What depends on no input is computed: a layer scale of shape [C] is then one of [C, 1, 1].
+    """
+    graph = export_model(model.module, model.example_inputs).module(check_guards=False)
+    fold_constants(graph)
+    with torch.no_grad():
+        return _decomposed(torch.export.export(graph, model.example_inputs))
 
 
 def export_int8(model: CompressedModel) -> ExportedProgram:
@@ -96,13 +111,29 @@ def _decomposed(program: ExportedProgram) -> ExportedProgram:
     """Return the program without operators that coremltools 9.0 takes wrongly or not at all."""
     decomposed: ExportedProgram = program.run_decompositions(
         {
+            **get_decompositions(_TAKEN_APART),
             _aten.gelu.default: _gelu,
+            _aten.__and__.Tensor: _and,
+            _aten.__or__.Tensor: _or,
             _aten.where.Scalar: _where,
             _aten.where.ScalarOther: _where,
             _aten.where.ScalarSelf: _where,
         }
     )
+    for node in decomposed.graph.find_nodes(op="call_function", target=_aten.alias.default):
+        node.replace_all_uses_with(node.args[0])
+        decomposed.graph.erase_node(node)
     return decomposed
+
+
+def _and(left: Tensor, right: Tensor) -> Tensor:
+    """``left & right``, which coremltools knows of booleans, and by its other name."""
+    return torch.logical_and(left, right) if left.dtype == torch.bool else NotImplemented
+
+
+def _or(left: Tensor, right: Tensor) -> Tensor:
+    """``left | right``, as above."""
+    return torch.logical_or(left, right) if left.dtype == torch.bool else NotImplemented
 
 
 def _where(condition: Tensor, chosen: Tensor | float, other: Tensor | float) -> Tensor:

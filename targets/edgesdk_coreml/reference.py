@@ -22,7 +22,13 @@ from edgesdk_coreml.export import (
 _aten = torch.ops.aten
 
 # Matrix products in the model's own code; a converter may make linear layers of them.
-_PRODUCTS = {_aten.matmul.default, _aten.mm.default, _aten.addmm.default, _aten.bmm.default}
+_PRODUCTS = {
+    _aten.matmul.default,
+    _aten.mm.default,
+    _aten.addmm.default,
+    _aten.bmm.default,
+    _aten.scaled_dot_product_attention.default,
+}
 
 Candidate = tuple[Tensor, Tensor | None]
 """A weight and its bias; a bias of None is all zeros."""
@@ -44,9 +50,15 @@ class WeightedLayer:
 
 
 def weighted_layers(program: ExportedProgram) -> tuple[WeightedLayer, ...]:
-    """Return every use of weights in a float program, in order."""
+    """Return every use of weights in a float program, in order.
+
+    What depends on no input is not there: converters compute it, and its result is a weight.
+    """
     layers = []
+    constants = _constants(program)
     for node in program.graph.nodes:
+        if node in constants:
+            continue
         if node.target in WEIGHTED:
             candidates = _candidates(node, program)
             layers.append(WeightedLayer(layer=layer_of(node), candidates=candidates))
@@ -55,11 +67,20 @@ def weighted_layers(program: ExportedProgram) -> tuple[WeightedLayer, ...]:
             layers.append(
                 WeightedLayer(layer=layer_of(node), candidates=candidates, required=False)
             )
-        elif node.target in _PRODUCTS and any(
-            _stored(source, program) is not None for source in node.all_input_nodes
-        ):
+        elif node.target in _PRODUCTS and not constants.isdisjoint(node.all_input_nodes):
             layers.append(WeightedLayer(layer=layer_of(node), candidates=(), required=False))
     return tuple(layers)
+
+
+def _constants(program: ExportedProgram) -> set[Node]:
+    """Return the nodes that depend on no input of the model."""
+    inputs = set(program.graph_signature.user_inputs)
+    constants: set[Node] = set()
+    for node in program.graph.nodes:
+        is_own = node.op != "placeholder" or node.name not in inputs
+        if is_own and constants.issuperset(node.all_input_nodes):
+            constants.add(node)
+    return constants
 
 
 def _candidates(node: Node, program: ExportedProgram) -> tuple[Candidate, ...]:

@@ -100,6 +100,16 @@ def gather(
     return taken.reshape(*table.shape[:axis], *index.shape, *table.shape[axis + 1 :])
 
 
+def gather_nd(
+    x: Operand, indices: Operand, batch_dims: int = 0, validate_indices: bool = False
+) -> Tensor:
+    """``x[indices[..., 0], indices[..., 1], ...]``; negative indices count from the end."""
+    table, index = torch.as_tensor(x), torch.as_tensor(indices).long()
+    if batch_dims:
+        raise UnsupportedModel("the evaluator has no gather_nd with batch_dims")
+    return table[tuple(index.unbind(-1))]
+
+
 def tile(x: Tensor, reps: list[int]) -> Tensor:
     """``x`` repeated along each axis."""
     return x.repeat(reps)
@@ -185,6 +195,7 @@ SHAPES: Mapping[str, Callable[..., Outputs]] = {
     "crop": crop,
     "expand_dims": expand_dims,
     "gather": gather,
+    "gather_nd": gather_nd,
     "pad": pad,
     "pixel_shuffle": pixel_shuffle,
     "reduce_argmax": reduce_argmax,

@@ -56,7 +56,9 @@ def write_program(model: CompressedModel, runtime: Runtime, folder: Path) -> Emi
 def _export(model: CompressedModel) -> ExportedProgram:
     """Return the program to lower, row-major throughout: XNNPACK takes no other inputs."""
     graph = export_graph(model) if model.schemes == {"fp32"} else quantize_graph(model)
-    graph.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    for tensor in (*graph.parameters(), *graph.buffers()):
+        # A copy: contiguous() keeps odd strides of dimensions of size 1, which XNNPACK refuses.
+        tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
     return torch.export.export(graph, tuple(x.contiguous() for x in model.example_inputs))
 
 

@@ -54,15 +54,17 @@ def _check_weights(file: ModelFile, model: CompressedModel) -> Check:
     left = [node for node in file.nodes if node.weight is not None and node.op not in RECURRENT]
     total = len(left)
     missing, computed = [], 0
+    matched: set[str] = set()
     for layer in layers:
         if not layer.candidates:
             computed += 1
             continue
         match = next((node for node in left if _holds(node, layer, model.scheme)), None)
-        if match is None:
-            missing.append(layer.name)
-        else:
+        if match is not None:
             left.remove(match)
+            matched.add(layer.name)
+        elif layer.name not in matched:  # two uses on the same input are one in the file
+            missing.append(layer.name)
     detail = f"{total - len(left)} of {len(layers)} layers decode to the model's weights"
     if computed:
         detail += f"; {computed} hold what the model computes from its weights, not compared"

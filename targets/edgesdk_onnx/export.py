@@ -41,6 +41,7 @@ def export_float(model: CompressedModel) -> tuple[Any, dict[str, str]]:
 
 def _translate(model: CompressedModel) -> Any:
     program = export_model(model.module, model.example_inputs)
+    _copy_before_views(program)
     try:
         with quiet():
             exported = torch.onnx.export(
@@ -70,6 +71,27 @@ def _translate(model: CompressedModel) -> Any:
     return proto
 
 
+def _copy_before_views(program: torch.export.ExportedProgram) -> None:
+    """Put a row-major copy before every view, in place; ONNX has no strides and drops the copies.
+
+    The exporter takes attention apart, and the parts give a result that lies in memory in another
+    order than the whole gave it: a view that was possible then no longer is.
+    """
+    graph = program.graph
+    for node in list(graph.nodes):
+        if node.target not in (torch.ops.aten.view.default, torch.ops.aten.reshape.default):
+            continue
+        with graph.inserting_before(node):
+            copied = graph.call_function(
+                torch.ops.aten.clone.default,
+                (node.args[0],),
+                {"memory_format": torch.contiguous_format},
+            )
+        copied.meta = {**node.meta, "val": node.args[0].meta["val"].contiguous()}
+        node.replace_input_with(node.args[0], copied)
+    program.graph_module.recompile()
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep the exporter's progress, and its warnings about packages that are not needed, silent."""
@@ -97,8 +119,10 @@ def _place(problem: BaseException, program: torch.export.ExportedProgram) -> tup
     while cause is not None:
         text += str(cause)
         cause = cause.__cause__
+    # Exporting takes operators apart: linalg_svd is told of as aten._linalg_svd.
+    parts = {name.strip("_") for name in re.findall(r"aten\.(\w+)", text)}
     for node in program.graph.nodes:
-        if node.op == "call_function" and re.search(rf"\b{re.escape(str(node.target))}\b", text):
+        if node.op == "call_function" and str(node.target).split(".")[1] in parts:
             stack = node.meta.get("nn_module_stack", {})
             layer = next((path for path, _ in reversed(stack.values())), "")
             return str(node.target), layer or "(the model)"

@@ -16,6 +16,10 @@ from edgesdk.target import Arrays, Emission, Session, installed_version
 
 _ERRORS_ONLY = 3
 
+# ONNX Runtime 1.31 folds zeros padded around a tensor into the max pooling behind it, which pads
+# with minus infinity: wrong wherever a whole window is negative.
+_WRONG_OPTIMIZERS = ["Pad_Fusion"]
+
 
 class OnnxRuntimeSession:
     """A file that ONNX Runtime computes on the CPU; its clock says nothing about a Jetson."""
@@ -72,4 +76,9 @@ def create_session(proto_bytes: bytes, *, threads: int, fuse: bool) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
     options.add_session_config_entry("session.disable_quant_qdq", "0" if fuse else "1")
-    return onnxruntime.InferenceSession(proto_bytes, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        proto_bytes,
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=_WRONG_OPTIMIZERS,
+    )

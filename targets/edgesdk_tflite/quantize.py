@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from edgesdk_tflite.layer_recipes import add_layer_recipes, layer_behind, unaske
 from edgesdk_tflite.layout import arrange
 from edgesdk_tflite.operators import CONVERSIONS, kernels_not_in
 from edgesdk_tflite.quiet import captured_output
+from edgesdk_tflite.rewrite import ready_for_int8
 
 
 def calibration_data(model: CompressedModel) -> tuple[Tensors, ...]:
@@ -60,6 +62,7 @@ def quantize_int8(
     from ai_edge_quantizer import calibrator, qtyping, recipe_manager
     from ai_edge_quantizer.utils import qsv_utils
 
+    float_file = replace(float_file, content=ready_for_int8(float_file.content))
     recipes = recipe_manager.RecipeManager()
     recipes.add_static_config(
         regex=".*",

@@ -27,7 +27,7 @@ from edgesdk_coreml.quantization import (
     dequantize,
     quantize,
 )
-from edgesdk_coreml.shapes import gather, pad, reduce_argmax, slice_by_index, split
+from edgesdk_coreml.shapes import gather, gather_nd, pad, reduce_argmax, slice_by_index, split
 
 _G = torch.Generator().manual_seed(0)
 _KERNEL = torch.randn(6, 4, 3, 3, generator=_G) * 0.2
@@ -71,6 +71,7 @@ EXPRESSIONS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "hardsigmoid": (F.hardsigmoid, "sigmoid_hard"),
     "hardswish": (F.hardswish, "thresholded_relu"),
     "index": (lambda x: x[:, torch.tensor([2, 0])], "gather"),
+    "index_pairs": (lambda x: x[torch.tensor([[0]]), torch.tensor([2, 0])], "gather_nd"),
     "instance_norm": (F.instance_norm, "instance_norm"),
     "layer_norm": (lambda x: F.layer_norm(x, (8,)), "layer_norm"),
     "leaky_relu": (lambda x: F.leaky_relu(x, 0.2), "leaky_relu"),
@@ -275,6 +276,8 @@ def test_what_no_emission_has_is_refused() -> None:
         pad(x, [1, 0, 0, 0, 1, 1], mode="reflect")
     with pytest.raises(UnsupportedModel, match="batch_dims"):
         gather(x, [0], batch_dims=1)
+    with pytest.raises(UnsupportedModel, match="batch_dims"):
+        gather_nd(x, [[0]], batch_dims=1)
 
 
 def test_defaults_are_mils() -> None:
