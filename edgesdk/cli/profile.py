@@ -12,7 +12,7 @@ from rich.table import Table
 
 from edgesdk.cli.app import app, command, progress
 from edgesdk.cli.console import Answer
-from edgesdk.cli.options import BinaryOption, PythonOption, SshConfigOption
+from edgesdk.cli.options import BinaryOption, LanOption, PythonOption, SshConfigOption
 
 if TYPE_CHECKING:
     from edgesdk.measurement import Measurement
@@ -29,7 +29,9 @@ def profile_command(
     on: Annotated[
         str,
         typer.Option(
-            "--on", help="Where: local, ssh:USER@HOST[:PORT], adb[:SERIAL] or import:FILE."
+            "--on",
+            help="Where: local, ssh:USER@HOST[:PORT], adb[:SERIAL], browser[:wasm|webgpu] or "
+            "import:FILE.",
         ),
     ],
     device: Annotated[
@@ -48,6 +50,7 @@ def profile_command(
     binary: BinaryOption = None,
     python: PythonOption = None,
     ssh_config: SshConfigOption = None,
+    lan: LanOption = False,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Write the measurement there as JSON.")
     ] = None,
@@ -77,7 +80,7 @@ def profile_command(
         folder=artifact,
         manifest=read_manifest(artifact),
         progress=progress.get(),
-        bench=Bench(on=on, binary=binary, python=python, ssh_config=ssh_config),
+        bench=Bench(on=on, binary=binary, python=python, ssh_config=ssh_config, lan=lan),
         device=device,
         threads=threads,
         sustained_s=_seconds(sustained),
@@ -122,10 +125,11 @@ def _show(profile: Profile, number: int, console: Console) -> None:
             f"measured {measurement.p50_ms:.3f} ms",
             soft_wrap=True,
         )
-    elif measurement.device != profile.manifest.device:
+    elif not profile.manifest.is_of_its_device(measurement):
         console.print(
-            f"no prediction beside it: the artifact is for {profile.manifest.device}, the numbers "
-            f"stand for {measurement.device}",
+            f"no prediction beside it: the artifact is for {profile.manifest.device} with "
+            f"{profile.manifest.runtime}, the numbers stand for {measurement.device} with "
+            f"{measurement.identity.runtime}",
             soft_wrap=True,
         )
     if measurement.per_op is not None:
