@@ -1,0 +1,146 @@
+"""The page for real: built, opened in headless Chromium, measuring, and its result in a report."""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect, sync_playwright
+from programs import needs
+from sealed import ARTIFACTS, seal
+from whole_artifacts import layers, plan
+
+from edgesdk.artifact import LAYERS, PLAN, read_manifest
+from edgesdk.document import to_json
+from edgesdk.errors import MeasurementError, TargetUnavailable
+from edgesdk.profiling.bench import Bench
+from edgesdk.profiling.job import Job
+from edgesdk.profiling.profile import Profile, profile_artifact
+from edgesdk.profiling.store import default_store
+from edgesdk.report.html import render_page
+from edgesdk.report.reading import read_report
+
+# Node.js comes from its makers as often as from the system's packages, so CI does not install it.
+NEEDS_NPM = pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
+pytestmark = [pytest.mark.slow, needs("chromium"), NEEDS_NPM]
+
+WAIT_MS = 120_000
+
+
+@dataclass
+class Visitor:
+    """Progress that opens the address in Chromium, in a thread of its own as a person would."""
+
+    seen: queue.Queue[dict[str, Any]] = field(default_factory=queue.Queue)
+    advanced: list[int] = field(default_factory=list)
+    thread: threading.Thread | None = None
+
+    def step(self, text: str) -> None:
+        pass
+
+    def advance(self, done: int, total: int, note: str = "") -> None:
+        assert 0 <= done <= total
+        assert note.endswith(" ms")
+        self.advanced.append(done)
+
+    def show_address(self, address: str, *, is_for_phones: bool) -> None:
+        assert not is_for_phones
+        self.thread = threading.Thread(target=self._visit, args=(address,), daemon=True)
+        self.thread.start()
+
+    def _visit(self, address: str) -> None:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+            )
+            page = browser.new_page()
+            problems: list[str] = []
+            page.on("pageerror", lambda problem: problems.append(str(problem)))
+            hosts: list[str] = []
+            page.on("request", lambda request: hosts.append(request.url.split("/")[2]))
+            page.goto(address)
+            expect(page.locator("#benchmark")).to_be_enabled(timeout=WAIT_MS)
+            violations = Axe().run(page).response["violations"]
+            curve = page.locator("#curve svg")
+            self.seen.put(
+                {
+                    "status": page.locator("#status").inner_text(),
+                    "label": curve.get_attribute("aria-label"),
+                    "line": page.locator("#curve polyline").get_attribute("points"),
+                    "violations": violations,
+                    "problems": problems,
+                    "hosts": set(hosts),
+                    "host": address.split("/")[2],
+                }
+            )
+            browser.close()
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    """The demo task's artifact for phones, with what a report also reads."""
+    folder = Path(shutil.copytree(ARTIFACTS / "digits_phone", tmp_path / "digits"))
+    (folder / LAYERS).write_text(to_json(layers()), encoding="utf-8")
+    (folder / PLAN).write_text(to_json(plan()), encoding="utf-8")
+    return seal(folder, read_manifest(ARTIFACTS / "digits_phone"))
+
+
+def profiled(artifact: Path, on: str, visitor: Visitor) -> Profile:
+    job = Job(
+        folder=artifact,
+        manifest=read_manifest(artifact),
+        progress=visitor,
+        bench=Bench(on=on),
+        sustained_s=1.5,
+    )
+    try:
+        return profile_artifact(job)
+    except TargetUnavailable as problem:
+        if "cannot reach its registry" in str(problem):
+            pytest.skip(str(problem))
+        raise
+
+
+def test_the_page_measures_in_chromium_and_a_report_shows_it(
+    artifact: Path, tmp_path: Path
+) -> None:
+    visitor = Visitor()
+    profile = profiled(artifact, "browser", visitor)
+    measurement = profile.measurement
+    assert measurement.self_test is not None
+    assert measurement.self_test.status == "passed"
+    assert (measurement.device, measurement.identity.runtime) == ("browser", "litert.js")
+    assert measurement.runs >= 100
+    assert measurement.p50_ms > 0
+    assert len(measurement.sustained) == 2
+    assert "HeadlessChrome" in (measurement.hardware.system or "")
+    assert profile.predicted is None
+    seen = visitor.seen.get(timeout=60)
+    assert seen["status"] == "Measured and sent: this page can be closed"
+    assert "Median inference" in seen["label"]
+    assert len(seen["line"].split()) == 10  # eight pieces, then two slices
+    assert (seen["problems"], seen["violations"]) == ([], [])
+    assert seen["hosts"] == {seen["host"]}
+    assert len(visitor.advanced) == 10
+
+    number = default_store().add(measurement, label=profile.manifest.label)
+    path = tmp_path / "browser.json"
+    path.write_text(to_json(default_store().get(number).measurement), encoding="utf-8")
+    data = read_report([artifact], [path])
+    [shown] = [it for it in data.artifacts[0].measurements if it.measurement == measurement]
+    assert not shown.for_device
+    page = render_page(data)
+    assert "litert.js" in page
+    assert "HeadlessChrome" in page
+
+    # The packages are in the cache now; without a GPU the page has to say so, not hang.
+    visitor = Visitor()
+    with pytest.raises(MeasurementError, match="offers no WebGPU"):
+        profiled(artifact, "browser:webgpu", visitor)
+    assert "Failed: this browser offers no WebGPU" in visitor.seen.get(timeout=60)["status"]
