@@ -187,7 +187,6 @@ def _curve(measurement: Measurement) -> str:
 def _show_layers(profile: Profile, console: Console) -> None:
     per_op = profile.measurement.per_op
     assert per_op is not None
-    assert profile.hook_overhead is not None
     table = Table("layer", "predicted", "measured", title="Per layer")
     for item in profile.layers:
         cells = [
@@ -198,8 +197,11 @@ def _show_layers(profile: Profile, console: Console) -> None:
     rest = profile.measurement.p50_ms - per_op.total_ms
     table.add_row("(between operators)", "", f"{rest:.4f} ms")
     console.print(table)
-    console.print(
-        f"{per_op.source} saw the operators while an inference took {per_op.hooked_ms:.3f} ms, "
-        f"{100 * profile.hook_overhead:.0f} % longer; measured times are scaled to p50.",
-        soft_wrap=True,
-    )
+    if profile.hook_overhead is None:
+        told = f"{per_op.source} watched all inferences: what that cost is not known."
+    else:
+        told = (
+            f"{per_op.source} saw the operators while an inference took {per_op.hooked_ms:.3f} ms, "
+            f"{100 * profile.hook_overhead:.0f} % longer; measured times are scaled to p50."
+        )
+    console.print(told, soft_wrap=True)

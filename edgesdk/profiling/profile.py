@@ -41,9 +41,14 @@ class Profile:
 
     @property
     def hook_overhead(self) -> float | None:
-        """How much longer an inference took while operators were timed; 0.1 is 10 %."""
+        """How much longer an inference took while operators were timed; 0.1 is 10 %.
+
+        None where no operator was timed, or where the profiler watched all inferences.
+        """
         per_op = self.measurement.per_op
-        return per_op.hooked_ms / self.measurement.p50_ms - 1 if per_op else None
+        if per_op is None or per_op.hooked_ms == self.measurement.p50_ms:
+            return None
+        return per_op.hooked_ms / self.measurement.p50_ms - 1
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that ``--json`` prints."""
