@@ -5,7 +5,9 @@ from __future__ import annotations
 import queue
 import shutil
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +15,21 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 from programs import needs
-from sealed import ARTIFACTS, seal
+from sealed import ARTIFACTS, seal, sealed
 from whole_artifacts import layers, plan
 
-from edgesdk.artifact import LAYERS, PLAN, read_manifest
+from edgesdk.artifact import LAYERS, PLAN, TensorSpec, read_manifest
 from edgesdk.document import to_json
 from edgesdk.errors import MeasurementError, TargetUnavailable
 from edgesdk.profiling.bench import Bench
 from edgesdk.profiling.job import Job
+from edgesdk.profiling.page import build_page
 from edgesdk.profiling.profile import Profile, profile_artifact
 from edgesdk.profiling.store import default_store
+from edgesdk.progress import Silent
 from edgesdk.report.html import render_page
 from edgesdk.report.reading import read_report
+from edgesdk.task import InputSpec, OutputSpec
 
 # Node.js comes from its makers as often as from the system's packages, so CI does not install it.
 NEEDS_NPM = pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
@@ -82,6 +87,17 @@ class Visitor:
             browser.close()
 
 
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache for the packages that all pages share."""
+    return tmp_path_factory.mktemp("packages")
+
+
+@pytest.fixture(autouse=True)
+def shared_cache(packages: Path, cache_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGESDK_CACHE", str(packages))
+
+
 @pytest.fixture
 def artifact(tmp_path: Path) -> Path:
     """The demo task's artifact for phones, with what a report also reads."""
@@ -99,8 +115,14 @@ def profiled(artifact: Path, on: str, visitor: Visitor) -> Profile:
         bench=Bench(on=on),
         sustained_s=1.5,
     )
-    try:
+    with skipped_without_a_registry():
         return profile_artifact(job)
+
+
+@contextmanager
+def skipped_without_a_registry() -> Iterator[None]:
+    try:
+        yield
     except TargetUnavailable as problem:
         if "cannot reach its registry" in str(problem):
             pytest.skip(str(problem))
@@ -143,3 +165,22 @@ def test_the_page_measures_in_chromium_and_a_report_shows_it(
     with pytest.raises(MeasurementError, match="offers no WebGPU"):
         profiled(artifact, "browser:webgpu", visitor)
     assert "Failed: this browser offers no WebGPU" in visitor.seen.get(timeout=60)["status"]
+
+
+def test_a_page_without_picture_and_classes_is_built(tmp_path: Path) -> None:
+    manifest = read_manifest(ARTIFACTS / "digits_phone")
+    [given] = manifest.outputs
+    folder = sealed(
+        tmp_path / "plain",
+        like="digits_phone",
+        inputs=[(TensorSpec(name="signal", shape=(2, 5), dtype="float32", from_torch=(0, 1)),
+                 InputSpec(name="signal", kind="tensor"))],
+        outputs=[(replace(given, labels=(), shape=(2, 10)),
+                  OutputSpec(name="vector", kind="tensor"))],
+        batch_size=2,
+    )  # fmt: skip
+    (tmp_path / "page").mkdir()
+    with skipped_without_a_registry():
+        page = build_page(folder, tmp_path / "page", Silent())
+    assert (page / "index.html").is_file()
+    assert (page / "wasm/litert_wasm_internal.wasm").is_file()
