@@ -148,6 +148,14 @@ class Manifest:
         """What a list of measurements calls the artifact: task, target and precision."""
         return f"{self.task} {self.target} {self.scheme}"
 
+    def is_of_its_device(self, measurement: Measurement) -> bool:
+        """Whether a measurement is of the device and runtime that the predictions are about.
+
+        LiteRT in a browser runs the same file, but it is another runtime.
+        """
+        told = (measurement.device, measurement.identity.runtime)
+        return told == (self.device, self.runtime)
+
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, or of a folder's files and their relative names together."""

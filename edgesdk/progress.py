@@ -14,6 +14,9 @@ class Progress(Protocol):
     def advance(self, done: int, total: int, note: str = "") -> None:
         """Report how far the current step is."""
 
+    def show_address(self, address: str, *, is_for_phones: bool) -> None:
+        """Show an address that a person has to open, where it is for phones as a QR code, too."""
+
 
 class Silent:
     """Progress that nobody watches."""
@@ -23,3 +26,6 @@ class Silent:
 
     def advance(self, done: int, total: int, note: str = "") -> None:
         """Ignore how far it is."""
+
+    def show_address(self, address: str, *, is_for_phones: bool) -> None:
+        """Ignore the address."""

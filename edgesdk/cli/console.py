@@ -106,6 +106,19 @@ def print_error(data: dict[str, Any], stdout: TextIO, *, as_json: bool, debug: b
     console.print(Text.assemble((f"{kind}:", "bold red"), f" {data['message']}"))
 
 
+def qr_code(text: str) -> Text:
+    """Return a QR code with its quiet zone of four modules, two rows of modules a line."""
+    import segno
+
+    rows = [list(row) for row in segno.make(text, error="l", micro=False).matrix_iter(border=4)]
+    rows += [[0] * len(rows[0])] * (len(rows) % 2)
+    halves = {(0, 0): " ", (1, 0): "▀", (0, 1): "▄", (1, 1): "█"}
+    pairs = zip(rows[::2], rows[1::2], strict=True)
+    lines = ["".join(halves[pair] for pair in zip(*two, strict=True)) for two in pairs]
+    # Black on white in every theme: scanners expect that.
+    return Text("\n".join(lines), style="#000000 on #ffffff")
+
+
 class RichProgress:
     """Progress on stderr: a live line in a terminal, plain lines elsewhere, nothing if quiet."""
 
@@ -146,3 +159,12 @@ class RichProgress:
         """Show how far the step is; plain output stays clean and does not repeat itself."""
         if self._live is not None:
             self._live.update(self._task, completed=done, total=total, note=note)
+
+    def show_address(self, address: str, *, is_for_phones: bool) -> None:
+        """Show the address, ``quiet`` or not: without it nobody can do what is waited for."""
+        console = self._console if self._live is None else self._live.console
+        if is_for_phones and self._live is not None:
+            code = qr_code(address)
+            if max(map(len, code.plain.splitlines())) <= console.width:
+                console.print(code)
+        console.print(address, markup=False, highlight=False, soft_wrap=True)

@@ -81,6 +81,10 @@ BinaryOption = Annotated[
 PythonOption = Annotated[
     str | None, typer.Option("--python", help="ssh: the Python there that has the runtime.")
 ]
+LanOption = Annotated[
+    bool,
+    typer.Option("--lan", help="browser: let phones on this network open the page, not only here."),
+]
 SshConfigOption = Annotated[
     Path | None, typer.Option("--ssh-config", help="ssh: its configuration file, as ssh -F.")
 ]

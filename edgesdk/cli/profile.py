@@ -12,7 +12,7 @@ from rich.table import Table
 
 from edgesdk.cli.app import app, command, progress
 from edgesdk.cli.console import Answer
-from edgesdk.cli.options import BinaryOption, PythonOption, SshConfigOption
+from edgesdk.cli.options import BinaryOption, LanOption, PythonOption, SshConfigOption
 
 if TYPE_CHECKING:
     from edgesdk.measurement import Measurement
@@ -29,7 +29,9 @@ def profile_command(
     on: Annotated[
         str,
         typer.Option(
-            "--on", help="Where: local, ssh:USER@HOST[:PORT], adb[:SERIAL] or import:FILE."
+            "--on",
+            help="Where: local, ssh:USER@HOST[:PORT], adb[:SERIAL], browser[:wasm|webgpu] or "
+            "import:FILE.",
         ),
     ],
     device: Annotated[
@@ -48,6 +50,7 @@ def profile_command(
     binary: BinaryOption = None,
     python: PythonOption = None,
     ssh_config: SshConfigOption = None,
+    lan: LanOption = False,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Write the measurement there as JSON.")
     ] = None,
@@ -77,7 +80,7 @@ def profile_command(
         folder=artifact,
         manifest=read_manifest(artifact),
         progress=progress.get(),
-        bench=Bench(on=on, binary=binary, python=python, ssh_config=ssh_config),
+        bench=Bench(on=on, binary=binary, python=python, ssh_config=ssh_config, lan=lan),
         device=device,
         threads=threads,
         sustained_s=_seconds(sustained),
@@ -122,10 +125,11 @@ def _show(profile: Profile, number: int, console: Console) -> None:
             f"measured {measurement.p50_ms:.3f} ms",
             soft_wrap=True,
         )
-    elif measurement.device != profile.manifest.device:
+    elif not profile.manifest.is_of_its_device(measurement):
         console.print(
-            f"no prediction beside it: the artifact is for {profile.manifest.device}, the numbers "
-            f"stand for {measurement.device}",
+            f"no prediction beside it: the artifact is for {profile.manifest.device} with "
+            f"{profile.manifest.runtime}, the numbers stand for {measurement.device} with "
+            f"{measurement.identity.runtime}",
             soft_wrap=True,
         )
     if measurement.per_op is not None:
@@ -183,7 +187,6 @@ def _curve(measurement: Measurement) -> str:
 def _show_layers(profile: Profile, console: Console) -> None:
     per_op = profile.measurement.per_op
     assert per_op is not None
-    assert profile.hook_overhead is not None
     table = Table("layer", "predicted", "measured", title="Per layer")
     for item in profile.layers:
         cells = [
@@ -194,8 +197,11 @@ def _show_layers(profile: Profile, console: Console) -> None:
     rest = profile.measurement.p50_ms - per_op.total_ms
     table.add_row("(between operators)", "", f"{rest:.4f} ms")
     console.print(table)
-    console.print(
-        f"{per_op.source} saw the operators while an inference took {per_op.hooked_ms:.3f} ms, "
-        f"{100 * profile.hook_overhead:.0f} % longer; measured times are scaled to p50.",
-        soft_wrap=True,
-    )
+    if profile.hook_overhead is None:
+        told = f"{per_op.source} watched all inferences: what that cost is not known."
+    else:
+        told = (
+            f"{per_op.source} saw the operators while an inference took {per_op.hooked_ms:.3f} ms, "
+            f"{100 * profile.hook_overhead:.0f} % longer; measured times are scaled to p50."
+        )
+    console.print(told, soft_wrap=True)

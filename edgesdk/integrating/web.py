@@ -10,9 +10,10 @@ from edgesdk.integrating.naming import snake
 _TYPES = ("float32", "int32")
 
 _FILES = (
-    "README.md", "copy_wasm.mjs", "index.html", "package.json",
-    "src/constants.ts", "src/main.ts", "src/measurement.ts", "src/model.ts", "src/processing.ts",
-    "src/selfTest.ts", "src/style.css", "tsconfig.json", "vite.config.ts",
+    "README.md", "copy_wasm.mjs", "index.html", "package-lock.json", "package.json",
+    "src/bench.ts", "src/constants.ts", "src/curve.ts", "src/main.ts", "src/measurement.ts",
+    "src/model.ts", "src/processing.ts", "src/selfTest.ts", "src/style.css",
+    "tsconfig.json", "vite.config.ts",
 )  # fmt: skip
 
 
@@ -53,7 +54,7 @@ def _contents(interface: Interface) -> Contents:
 APP = App(
     name="web",
     summary="a Vite and TypeScript page with LiteRT.js",
-    is_built=False,
+    is_built=True,
     refuses=_refuses,
     contents=_contents,
 )

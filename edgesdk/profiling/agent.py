@@ -232,14 +232,22 @@ class ExecuTorch:
             if not os.path.exists(dump):
                 return []
             blocks = Inspector(etdump_path=dump).event_blocks
-        found = [
-            (event.name, bool(event.is_delegated_op), list(event.perf_data.raw)[skip:])
-            for block in blocks
-            if block.name == "Execute"
-            for event in block.events
-            if event.perf_data is not None
-        ]
-        return [item for item in found if item[1] or item[0].startswith("native_call_")]
+        return [(name, told, times[skip:]) for name, told, times in leaf_events(blocks)]
+
+
+def leaf_events(blocks: Iterable[Any]) -> list[tuple[str, bool, list[float]]]:
+    """Return each operator of an ETDump's blocks: its name, whether a delegate ran it, its times.
+
+    What contains other events is left out: the method, and each call of a delegate.
+    """
+    found = [
+        (event.name, bool(event.is_delegated_op), [float(ms) for ms in event.perf_data.raw])
+        for block in blocks
+        if block.name == "Execute"
+        for event in block.events
+        if event.perf_data is not None
+    ]
+    return [item for item in found if item[1] or item[0].startswith("native_call_")]
 
 
 RUNTIMES = {kind.name: kind for kind in (LiteRT, ExecuTorch)}

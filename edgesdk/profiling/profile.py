@@ -12,7 +12,7 @@ from edgesdk.artifact import PROFILE_MAP, Manifest, inside, sha256_of
 from edgesdk.document import parse_json, to_builtins
 from edgesdk.errors import ArtifactError, MeasurementError
 from edgesdk.figure import Figure
-from edgesdk.measurement import Measurement
+from edgesdk.measurement import Measurement, RuntimeIdentity
 from edgesdk.profiling.job import Job
 from edgesdk.profiling.runners import find_runner
 
@@ -30,7 +30,7 @@ class LayerTime:
 class Profile:
     """A measurement beside what was predicted for the same device.
 
-    ``predicted`` is None where the numbers stand for another device than the artifact's.
+    ``predicted`` is None where the numbers stand for another device or runtime than the artifact's.
     """
 
     artifact: Path
@@ -41,9 +41,14 @@ class Profile:
 
     @property
     def hook_overhead(self) -> float | None:
-        """How much longer an inference took while operators were timed; 0.1 is 10 %."""
+        """How much longer an inference took while operators were timed; 0.1 is 10 %.
+
+        None where no operator was timed, or where the profiler watched all inferences.
+        """
         per_op = self.measurement.per_op
-        return per_op.hooked_ms / self.measurement.p50_ms - 1 if per_op else None
+        if per_op is None or per_op.hooked_ms == self.measurement.p50_ms:
+            return None
+        return per_op.hooked_ms / self.measurement.p50_ms - 1
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that ``--json`` prints."""
@@ -83,7 +88,17 @@ def check_belongs(measurement: Measurement, manifest: Manifest, folder: Path) ->
             f"{folder / manifest.files[0]} has {digest[:12]}...",
             next_step="measure this artifact, or name the folder of the other one",
         )
-    identity = measurement.identity
+    _check_runtime(measurement.identity, manifest)
+    if measurement.batch_size != manifest.batch_size:
+        raise MeasurementError(
+            f"the measurement is of batches of {measurement.batch_size}",
+            expected=f"batches of {manifest.batch_size}, as the artifact has",
+        )
+
+
+def _check_runtime(identity: RuntimeIdentity, manifest: Manifest) -> None:
+    if (manifest.runtime, identity.runtime) == ("litert", "litert.js"):
+        return  # it runs the same files, and its versions are other ones: no use in comparing
     if identity.runtime != manifest.runtime:
         raise MeasurementError(
             f"the measurement is of {identity.runtime} {identity.version}",
@@ -96,11 +111,6 @@ def check_belongs(measurement: Measurement, manifest: Manifest, folder: Path) ->
             f"{manifest.minimum_runtime} or newer",
             next_step=f"install {manifest.runtime} {manifest.minimum_runtime} on the device",
         )
-    if measurement.batch_size != manifest.batch_size:
-        raise MeasurementError(
-            f"the measurement is of batches of {measurement.batch_size}",
-            expected=f"batches of {manifest.batch_size}, as the artifact has",
-        )
 
 
 def _numbers(version: str) -> list[int]:
@@ -109,7 +119,7 @@ def _numbers(version: str) -> list[int]:
 
 def join_profile(folder: Path, manifest: Manifest, measurement: Measurement) -> Profile:
     """Return the measurement joined with the artifact's predictions, layer by layer."""
-    is_same_device = measurement.device == manifest.device
+    is_same_device = manifest.is_of_its_device(measurement)
     predicted: dict[str | None, float] = defaultdict(float)
     for operator in _predicted_operators(folder) if is_same_device else []:
         predicted[str(operator["layer"]) or None] += float(operator["predicted_ms"])

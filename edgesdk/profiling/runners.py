@@ -19,16 +19,19 @@ class Runner(Protocol):
 
 def find_runner(name: str) -> tuple[Runner, str]:
     """Return the runner and the place that a text such as ``ssh:pi@board`` names."""
-    from edgesdk.profiling import adb, imported, local, ssh
+    from edgesdk.profiling import adb, browser, imported, local, ssh
 
     runners: dict[str, Runner] = {
         "local": local.measure,
         "ssh": ssh.measure,
         "adb": adb.measure,
+        "browser": browser.measure,
         "import": imported.measure,
     }
     kind, _, place = name.partition(":")
     if kind not in runners:
-        listing = "known: local, ssh:USER@HOST[:PORT], adb[:SERIAL], import:FILE"
+        listing = (
+            "known: local, ssh:USER@HOST[:PORT], adb[:SERIAL], browser[:wasm|webgpu], import:FILE"
+        )
         raise UsageError(unknown_name("runner", kind, runners, listing=listing))
     return runners[kind], place

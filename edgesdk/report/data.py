@@ -92,8 +92,8 @@ class MeasuredLayer:
 class ReportMeasurement:
     """A measurement of the artifact, and its operators' times summed by layer.
 
-    ``for_device``: whether it was taken on the device that the artifact was made for, and so
-    judges its budget.
+    ``for_device``: whether it was taken on the device and runtime that the artifact was made for,
+    and so judges its budget.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")

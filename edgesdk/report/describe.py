@@ -105,7 +105,7 @@ def _measured(manifest: Manifest, measurements: Sequence[Measurement]) -> Figure
     """Return what was measured on the artifact's device; of several, the worst of each."""
     measured = dict(manifest.measured)
     for measurement in measurements:
-        if measurement.device == manifest.device:
+        if manifest.is_of_its_device(measurement):
             for name, figure in _figures_of(measurement).items():
                 if name not in measured or figure.value > measured[name].value:
                     measured[name] = figure
@@ -259,7 +259,7 @@ def _measurement(
         spent[op.layer] = spent.get(op.layer, 0.0) + op.ms
     return ReportMeasurement(
         measurement=measurement,
-        for_device=measurement.device == manifest.device,
+        for_device=manifest.is_of_its_device(measurement),
         layers=tuple(
             MeasuredLayer(
                 layer=layer,

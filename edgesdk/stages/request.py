@@ -190,6 +190,13 @@ def _check_bench(bench: Bench | None, profile: DeviceProfile) -> Bench | None:
             "compile measures candidates that are not made yet, so none can be imported",
             expected="--on local, ssh:USER@HOST[:PORT] or adb[:SERIAL]",
         )
+    if kind == "browser":
+        raise UsageError(
+            "compile measures candidate after candidate, and somebody would have to open a page "
+            "for each",
+            expected="--on local, ssh:USER@HOST[:PORT] or adb[:SERIAL]",
+            next_step="compile without --on, then 'edgesdk profile OUT --on browser'",
+        )
     if (kind == "local") != (profile.name == HOST):
         raise UsageError(
             f"--on {bench.on} does not measure {profile.title}",

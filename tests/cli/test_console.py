@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from edgesdk.cli.console import Answer, RichProgress, error_data, print_answer, print_error
+from edgesdk.cli.console import Answer, RichProgress, error_data, print_answer, print_error, qr_code
 from edgesdk.errors import BudgetInfeasible, EdgeSDKError, TargetUnavailable, UsageError
 
 
@@ -127,3 +127,29 @@ def test_progress_lives_and_leaves_in_a_terminal(monkeypatch: pytest.MonkeyPatch
         progress.advance(1, 3, "halfway [x]")
     assert "Emitting" in drawn.getvalue()
     assert "halfway" in drawn.getvalue()
+
+
+ADDRESS = "http://192.0.2.7:40000/token_of-32_characters-as-it-is.../#bench=wasm&sustained=0&send"
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_an_address_is_one_plain_line_where_nobody_scans(
+    quiet: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with RichProgress(quiet=quiet) as shown:
+        shown.show_address(ADDRESS, is_for_phones=True)
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", f"{ADDRESS}\n")
+
+
+def test_a_code_is_square_with_its_quiet_zone() -> None:
+    lines = qr_code(ADDRESS).plain.split("\n")
+    width = len(lines[0])
+    assert {len(line) for line in lines} == {width}
+    assert len(lines) == (width + 1) // 2
+    assert set("".join(lines)) <= set(" ▀▄█")
+    assert not lines[0].strip()
+    assert not lines[1].strip()
+    assert all(line[:4].strip() == line[-4:].strip() == "" for line in lines)
+    # The finder pattern's corner of seven modules, two rows of modules a line.
+    assert [line[4:11] for line in lines[2:6]] == ["█▀▀▀▀▀█", "█ ███ █", "█ ▀▀▀ █", "▀▀▀▀▀▀▀"]

@@ -18,6 +18,22 @@ def test_its_dependencies_are_pinned() -> None:
             assert re.fullmatch(r"\d+\.\d+\.\d+", version), name
 
 
+def test_its_lock_file_pins_every_package_by_hash_at_the_public_registry() -> None:
+    packages = json.loads((PAGE / "package-lock.json").read_text())["packages"]
+    assert len(packages) > 40
+    for name, package in packages.items():
+        if name:
+            assert package["integrity"].startswith("sha512-"), name
+            assert package["resolved"].startswith("https://registry.npmjs.org/"), name
+
+
+def test_its_lock_file_knows_bundlers_for_other_machines() -> None:
+    packages = json.loads((PAGE / "package-lock.json").read_text())["packages"]
+    for machine in ("darwin-arm64", "linux-arm64", "win32-x64"):
+        for tool in ("@esbuild/", "@rollup/rollup-"):
+            assert any(name.startswith(f"node_modules/{tool}{machine}") for name in packages)
+
+
 def test_it_loads_nothing_from_another_host() -> None:
     sources = [*PAGE.glob("src/*"), PAGE / "index.html", PAGE / "vite.config.ts"]
     assert len(sources) > 5

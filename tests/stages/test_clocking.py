@@ -90,6 +90,7 @@ def test_a_board_that_disappears_ends_the_search_with_nothing_written(
         (DEVICE, "local", "does not measure"),
         ("host", "ssh:pi@board", "does not measure"),
         (DEVICE, "import:m.json", "none can be imported"),
+        (DEVICE, "browser", "open a page for each"),
         (DEVICE, "telepathy", "unknown runner"),
     ],
 )

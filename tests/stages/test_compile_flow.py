@@ -54,6 +54,9 @@ class Steps:
     def advance(self, done: int, total: int, note: str = "") -> None:
         pass
 
+    def show_address(self, address: str, *, is_for_phones: bool) -> None:
+        pass
+
 
 @pytest.fixture(scope="module")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -3,7 +3,8 @@ import type { Tensor } from "./processing";
 
 export const MODEL_FILE = "model.tflite";
 export const MODEL_SHA256 = "d9415876d067863c7a8593b0a4891a65511f58d79a05d7fba4d84d339d32d632";
-export const DEVICE = "google_pixel_8";
+// What the numbers stand for: a browser is not the native runtime that the artifact was compiled for.
+export const DEVICE = "browser";
 export const BATCH_SIZE = 1;
 
 export const IMAGE_IN = {

@@ -1,6 +1,8 @@
 // The demo page: self-test on loading, benchmark on request, pictures from a file.
-import { IMAGE_IN } from "./constants";
-import { measure } from "./measurement";
+import { type Bench, readBench, send } from "./bench";
+import { DEVICE, IMAGE_IN } from "./constants";
+import { Curve } from "./curve";
+import { type Order, type Watch, measure } from "./measurement";
 import { type Accelerator, Model, accelerators, bestLogits } from "./model";
 import { runSelfTest } from "./selfTest";
 
@@ -13,6 +15,11 @@ function element<T extends HTMLElement>(id: string): T {
 const status = element<HTMLParagraphElement>("status");
 const select = element<HTMLSelectElement>("accelerator");
 const buttons = ["self-test", "benchmark", "picture"].map((id) => element<HTMLButtonElement>(id));
+const curve = new Curve(
+  element("curve"),
+  document.querySelector<SVGSVGElement>("#curve svg")!,
+  element("curve-words"),
+);
 let model: Model | undefined;
 
 // Runs one step with the buttons off, and says what went wrong where something did.
@@ -36,10 +43,37 @@ async function selfTest(): Promise<void> {
   status.textContent = `Self-test ${test.passed ? "passed" : "failed"}: ${test.samples} samples, ${noise}`;
 }
 
-async function benchmark(): Promise<void> {
-  const measurement = await measure(select.value as Accelerator);
+// Returns the measurement, drawn while it is made and shown.
+async function benchmark(order: Order, tell: Watch = async () => {}): Promise<object> {
+  curve.clear();
+  const measurement = await measure(order, async (done, total, point) => {
+    curve.add(point);
+    status.textContent = `Measuring… ${Math.round((100 * done) / total)} %`;
+    await tell(done, total, point);
+    // Let the browser draw before the next inference.
+    await new Promise((resolve) => setTimeout(resolve));
+  });
   element("measurement").textContent = JSON.stringify(measurement, null, 2);
   status.textContent = "Measured";
+  return measurement;
+}
+
+// Measures for the server that the page came from, which hears of a failure, too.
+async function benchmarkForServer(bench: Bench): Promise<void> {
+  let measurement: object;
+  try {
+    if (!(await accelerators()).includes(bench.accelerator)) {
+      throw new Error(`this browser offers no WebGPU here${isSecureContext ? "" : ": it takes https or localhost"}`);
+    }
+    measurement = await benchmark(bench, async (done, total, point) => {
+      await send("progress", { done, total, median_ms: point.medianMs });
+    });
+  } catch (problem) {
+    await send("failure", { message: problem instanceof Error ? problem.message : String(problem) });
+    throw problem;
+  }
+  await send("measurement", measurement);
+  status.textContent = "Measured and sent: this page can be closed";
 }
 
 // Pixels from 0 to 1, rows of interleaved channels, scaled to the size of the input.
@@ -72,10 +106,13 @@ picture.addEventListener("change", () => {
   if (file) void step("Classifying…", () => classify(file));
 });
 element("self-test").addEventListener("click", () => void step("Testing…", selfTest));
-element("benchmark").addEventListener("click", () => void step("Measuring…", benchmark));
+element("benchmark").addEventListener("click", () => {
+  const order = { accelerator: select.value as Accelerator, device: DEVICE, sustainedS: 0 };
+  void step("Measuring…", async () => void (await benchmark(order)));
+});
 for (const name of await accelerators()) {
   select.add(new Option(name === "webgpu" ? "WebGPU" : "WebAssembly", name));
 }
-await step("Testing…", selfTest);
-// "#benchmark" in the address runs it at once, for whoever opens the page without hands.
-if (location.hash === "#benchmark") await step("Measuring…", benchmark);
+const bench = readBench(location.hash);
+if (!bench) await step("Testing…", selfTest);
+else await step("Measuring…", async () => void (await (bench.isSent ? benchmarkForServer(bench) : benchmark(bench))));

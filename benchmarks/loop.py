@@ -1,0 +1,192 @@
+"""Does a latency budget that ``compile`` calls kept hold when it is measured again?
+
+    python benchmarks/loop.py demo:digits --target tflite -o folder
+
+Compiles the task for this machine under twelve latency budgets, from 0.15 to 1.0 of the float
+artifact. Each artifact that kept its budget is then timed again, in turn with the float one in the
+same rounds: its ratio may be 1.05 of the budget's at most. A small grid (every group of channels at
+the same share of its width, in every precision) is emitted and timed the same way: a budget that
+the grid keeps with more than 5 % to spare has to be kept by ``compile``, too. Exit code 1 where
+either is missed. Every finished step is in ``folder/loop.json``; the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from edgesdk.artifact import read_manifest
+from edgesdk.budget import Budget
+from edgesdk.cache import Cache, default_root
+from edgesdk.compress.channel_groups import ChannelGroup
+from edgesdk.compress.prune import find_groups, prune
+from edgesdk.effort import Effort
+from edgesdk.errors import BudgetInfeasible
+from edgesdk.pipeline import compile_task
+from edgesdk.plan import PrunedGroup
+from edgesdk.profiling.bench import Bench
+from edgesdk.progress import Silent
+from edgesdk.running.process import ArtifactProcess
+from edgesdk.running.timing import measure_alternating
+from edgesdk.scheme import Scheme
+from edgesdk.stages.baseline import baseline_scheme
+from edgesdk.stages.compression import compressed_model
+from edgesdk.stages.emission import Emitted, emit
+from edgesdk.stages.proof import start
+from edgesdk.stages.request import Request, resolve
+from edgesdk.task_source import load_task
+from edgesdk.verification import open_artifact
+
+DEVICE = "host"
+BUDGETS = tuple(round(0.15 + 0.85 * step / 11, 3) for step in range(12))
+SHARES = (1.0, 0.75, 0.5, 0.25)
+ROUNDS = 3
+MOST = 1.05
+SPARE = 0.95
+INFEASIBLE = "infeasible"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loop:
+    """One run: what is compiled, and the file that remembers what was finished."""
+
+    task: str
+    request: Request
+    effort: Effort
+    folder: Path
+
+    def remembered(self, name: str, work: Callable[[], float | str]) -> float | str:
+        """Return the answer to a step, from the file if it was found before."""
+        path = self.folder / "loop.json"
+        known: dict[str, float | str] = json.loads(path.read_text()) if path.exists() else {}
+        if name not in known:
+            known[name] = work()
+            part = path.with_suffix(".part")
+            part.write_text(json.dumps(known, indent=1))
+            part.replace(path)
+        print(f"{name}: {known[name]}", flush=True)
+        return known[name]
+
+    def artifact(self, budget: float) -> Path:
+        """Return where the artifact for a budget lies, if one kept it."""
+        return self.folder / f"budget-{budget}"
+
+    def compile(self, budget: float) -> str:
+        """Return how compiling for a share of the float latency ended."""
+        if self.artifact(budget).exists():  # sealed before the step was remembered
+            return "ok"
+        try:
+            return compile_task(
+                self.task,
+                device=DEVICE,
+                target=self.request.target.name,
+                budget=Budget.parse(latency=f"{100 * budget:.1f}%"),
+                effort=self.effort,
+                bench=Bench(on="local"),
+                out=self.artifact(budget),
+            ).status
+        except BudgetInfeasible:
+            return INFEASIBLE
+
+    def original(self) -> Emitted:
+        """Return the float original, emitted as the baseline is."""
+        scheme = baseline_scheme(self.request.schemes, self.request.runtime)
+        return emit(
+            self.request,
+            compressed_model(self.request, self.request.task.model, scheme),
+            "original",
+        )
+
+    def ratio(self, open_other: Callable[[], ArtifactProcess]) -> float:
+        """Return the median ratio of another artifact's latency to the float one's."""
+        found = []
+        for _ in range(ROUNDS):
+            with start(self.request, self.original()) as base, open_other() as other:
+                inputs = self.request.task.example_inputs
+                base_ms, other_ms = (
+                    item.p50_ms
+                    for item in measure_alternating([base, other], inputs, device=DEVICE)
+                )
+                found.append(other_ms / base_ms)
+        return statistics.median(found)
+
+    def again(self, budget: float) -> float:
+        """Return the ratio of a finished artifact, measured anew."""
+        folder = self.artifact(budget)
+        manifest = read_manifest(folder)
+        return self.ratio(lambda: open_artifact(folder, manifest))
+
+    def uniform(self, share: float, scheme: Scheme) -> float:
+        """Return the ratio of the network with that share of every group's channels."""
+        task = self.request.task
+        groups = [_removed(group, share) for group in find_groups(task.model, task.example_inputs)]
+        module = prune(
+            task.model, task.example_inputs, [group for group in groups if group.removed]
+        )
+        model = compressed_model(self.request, module, scheme)
+        emitted = emit(self.request, model, f"uniform {share}")
+        return self.ratio(lambda: start(self.request, emitted))
+
+
+def _removed(group: ChannelGroup, share: float) -> PrunedGroup:
+    """Return which channels of a group go: whole units from the end, one unit staying at least."""
+    kept = max(1, round(share * len(group.units)))
+    removed = sorted(channel for unit in group.units[kept:] for channel in unit)
+    return PrunedGroup(layer=group.layer, width_before=group.width, removed=tuple(removed))
+
+
+def misses(loop: Loop) -> Iterator[str]:
+    """Yield a sentence for each promise that does not hold."""
+    outcomes = {b: loop.remembered(f"compile {b}", partial(loop.compile, b)) for b in BUDGETS}
+    for budget, outcome in outcomes.items():
+        if outcome == INFEASIBLE:
+            continue
+        ratio = float(loop.remembered(f"again {budget}", partial(loop.again, budget)))
+        print(f"  {ratio / budget:.3f} of the budget")
+        if ratio > MOST * budget:
+            yield f"budget {budget} was called kept, and is {ratio:.3f} when measured again"
+    grid = {
+        f"{share} of all channels in {scheme}": float(
+            loop.remembered(f"grid {share} {scheme}", partial(loop.uniform, share, scheme))
+        )
+        for scheme in loop.request.schemes
+        for share in SHARES
+    }
+    name, fastest = min(grid.items(), key=lambda item: item[1])
+    for budget, outcome in outcomes.items():
+        if outcome == INFEASIBLE and fastest < SPARE * budget:
+            yield f"budget {budget} was called infeasible, and {name} takes {fastest:.3f}"
+
+
+def main() -> int:
+    """Run what is not finished, print every miss, and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("task")
+    parser.add_argument("--target", required=True)
+    parser.add_argument("--effort", default="quick")
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    effort = Effort.parse(options.effort, None)
+    request = resolve(
+        load_task(options.task), device=DEVICE, target=options.target, budget=Budget(),
+        effort=effort, accelerator="cpu", cache=Cache(default_root()), progress=Silent(),
+        needs_toolchain=True,
+    )  # fmt: skip
+    found = list(
+        misses(Loop(task=options.task, request=request, effort=effort, folder=options.out))
+    )
+    for sentence in found:
+        print(f"MISSED: {sentence}")
+    print(f"{len(found)} of {len(BUDGETS)} budgets missed")
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
