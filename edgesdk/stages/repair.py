@@ -63,7 +63,8 @@ def carry_out_repaired(
         if why is None:
             break
         reasons.append(f"After that: {why}")
-    return _best(attempts, why_no_more(request, recoverer)), trained
+    ends = why is not None or request.task.training is None
+    return _best(attempts, why_no_more(request, recoverer) if ends else ""), trained
 
 
 def _tried(attempt: Callable[[], Attempt], *, breaks: bool) -> Attempt | NoiseError:
