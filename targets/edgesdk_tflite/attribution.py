@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 _ALIKE = 1e-4
-_ROUNDS = 5
+_ROUNDS = 20
 
 Floats = NDArray[np.float32]
 
@@ -40,11 +40,12 @@ def is_scaled(kernel: Floats, weight: Floats) -> bool:
     The converter folds in what comes behind a layer (a batch norm, attention's scale: rows) and
     what comes before it (the gain of a layer norm: columns).
     """
-    if kernel.shape != weight.shape:
-        return False
+    if kernel.shape != weight.shape or min(weight.shape) < 2:
+        return False  # a single row or column is any other one's multiple
+    reference = int(np.count_nonzero(weight, axis=1).argmax())
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = kernel / weight
-        of_rows = ratios / ratios[:1]
+        of_rows = ratios / ratios[reference]
     # Where the weight is zero there is no ratio, and the kernel is zero too.
     if not bool((kernel[weight == 0] == 0).all()):
         return False

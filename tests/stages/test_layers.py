@@ -11,7 +11,7 @@ from edgesdk.cost.latency import predict_latency
 from edgesdk.cost.size import stored_bytes
 from edgesdk.device import DeviceProfile
 from edgesdk.graph import OpGraph
-from edgesdk.plan import Prune, PrunedGroup
+from edgesdk.plan import Prune, PrunedGroup, Quantize
 from edgesdk.planner.sensitivity import FormatPoint, GroupCurve, Sensitivity
 from edgesdk.planner.widths import WidthModel
 from edgesdk.stages.layers import compare_layers
@@ -69,6 +69,21 @@ def test_layers_add_up_to_both_networks(reference_device: DeviceProfile) -> None
     assert [(b.width, a.width) for b, a in costs if a and b] == [(32, 16), (4, 4), (None, None)]
     assert {row.expected_loss for row in found.layers} == {None}
     assert found.format_loss is None
+
+
+def test_a_layer_of_another_scheme_is_stored_and_priced_in_it(
+    reference_device: DeviceProfile,
+) -> None:
+    runtime = reference_device.runtime_for(None)
+    graph = graph_of(32)
+    steps = (Quantize(scheme="fp32", layer_schemes={"2": "fp16"}),)
+    found = compare_layers(graph, graph, plan(scheme="fp32", steps=steps), runtime)
+    after = {row.layer: row.after for row in found.layers if row.after is not None}
+    assert {layer: cost.weight_bits for layer, cost in after.items()} == {"0": 32, "2": 16, "3": 32}
+    assert after["2"].weight_bytes == 2 * (32 * 4 + 4)
+    mixed = predict_latency(graph, runtime, "fp32", {"2": "fp16"}).total.value
+    spent = sum(cost.predicted_ms for cost in after.values()) + found.overhead_ms_after
+    assert spent == pytest.approx(mixed)
 
 
 def test_what_a_narrowed_group_loses_stands_at_its_layer(reference_device: DeviceProfile) -> None:

@@ -25,7 +25,6 @@ TARGET = find_target("coreml")
     [
         ("images", "w8", {"head": "fp16"}, "1 in fp16, 4 in w8 of 5 layers"),
         ("images", "int8", {"stem": "fp16", "hidden": "w4"}, "1 in fp16, 3 in int8, 1 in w4 of 5"),
-        ("block", "w8", {"up": "w4", "head": "fp16"}, "1 in fp16, 1 in w4, 3 in w8 of 5"),
         ("block", "fp16", {"up": "w4", "query": "w8"}, "3 in fp16, 1 in w4, 1 in w8 of 5"),
         ("block", "w4", {"query": "w8"}, "3 in w4, 2 in w8 of 5 layers; 1 in w8 instead: head"),
     ],

@@ -40,7 +40,6 @@ def answers(folder: Path, emission: Emission, samples: Tensor) -> Tensor:
     [
         ("images", "int8_dynamic", {}, "1 in fp32, 4 in int8_dynamic"),
         ("images", "int8", {"stem": "fp32", "head": "int8_dynamic"}, "1 in fp32, 3 in int8, 1 in"),
-        ("block", "int8_dynamic", {"head": "fp32"}, "1 in fp32, 4 in int8_dynamic"),
         ("block", "int4_dynamic", {"query": "int8_dynamic"}, "3 in int4_dynamic, 2 in int8"),
         ("block", "int8", {"up": "int4_dynamic"}, "1 in int4_dynamic, 4 in int8"),
         ("block", "fp32", {"up": "int4_dynamic"}, "4 in fp32, 1 in int4_dynamic"),
