@@ -110,6 +110,21 @@ def gather_nd(
     return table[tuple(index.unbind(-1))]
 
 
+def gather_along_axis(
+    x: Tensor, indices: Operand, axis: int = 0, validate_indices: bool = False
+) -> Tensor:
+    """``x`` with the elements along ``axis`` that ``indices``, of the same rank, name."""
+    index = torch.as_tensor(indices).long() % x.shape[axis]
+    return x.gather(axis, index)
+
+
+def cumsum(x: Tensor, axis: int = 0, exclusive: bool = False, reverse: bool = False) -> Tensor:
+    """The sum of all elements up to each one along ``axis``."""
+    if exclusive or reverse:
+        raise UnsupportedModel("the evaluator has no exclusive or reverse cumsum")
+    return x.cumsum(axis).to(x.dtype)
+
+
 def tile(x: Tensor, reps: list[int]) -> Tensor:
     """``x`` repeated along each axis."""
     return x.repeat(reps)
@@ -193,8 +208,10 @@ def reduce_argmax(
 SHAPES: Mapping[str, Callable[..., Outputs]] = {
     "concat": concat,
     "crop": crop,
+    "cumsum": cumsum,
     "expand_dims": expand_dims,
     "gather": gather,
+    "gather_along_axis": gather_along_axis,
     "gather_nd": gather_nd,
     "pad": pad,
     "pixel_shuffle": pixel_shuffle,

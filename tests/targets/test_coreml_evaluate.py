@@ -27,7 +27,15 @@ from edgesdk_coreml.quantization import (
     dequantize,
     quantize,
 )
-from edgesdk_coreml.shapes import gather, gather_nd, pad, reduce_argmax, slice_by_index, split
+from edgesdk_coreml.shapes import (
+    cumsum,
+    gather,
+    gather_nd,
+    pad,
+    reduce_argmax,
+    slice_by_index,
+    split,
+)
 
 _G = torch.Generator().manual_seed(0)
 _KERNEL = torch.randn(6, 4, 3, 3, generator=_G) * 0.2
@@ -71,6 +79,8 @@ EXPRESSIONS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "hardsigmoid": (F.hardsigmoid, "sigmoid_hard"),
     "hardswish": (F.hardswish, "thresholded_relu"),
     "index": (lambda x: x[:, torch.tensor([2, 0])], "gather"),
+    "cumsum": (lambda x: x.cumsum(2), "cumsum"),
+    "gather": (lambda x: x.gather(1, x[:, :2].argmax(1, keepdim=True)), "gather_along_axis"),
     "index_pairs": (lambda x: x[torch.tensor([[0]]), torch.tensor([2, 0])], "gather_nd"),
     "instance_norm": (F.instance_norm, "instance_norm"),
     "layer_norm": (lambda x: F.layer_norm(x, (8,)), "layer_norm"),
@@ -278,6 +288,8 @@ def test_what_no_emission_has_is_refused() -> None:
         gather(x, [0], batch_dims=1)
     with pytest.raises(UnsupportedModel, match="batch_dims"):
         gather_nd(x, [[0]], batch_dims=1)
+    with pytest.raises(UnsupportedModel, match="reverse"):
+        cumsum(x, reverse=True)
 
 
 def test_defaults_are_mils() -> None:
