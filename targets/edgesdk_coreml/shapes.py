@@ -43,9 +43,10 @@ def expand_dims(x: Tensor, axes: list[int]) -> Tensor:
 
 
 def concat(values: Sequence[Tensor], axis: int, interleave: bool = False) -> Tensor:
-    """The values one after the other along ``axis``."""
+    """The values along ``axis``, one after the other or in turn."""
     if interleave:
-        raise UnsupportedModel("the evaluator has no interleaving concat")
+        axis %= values[0].dim()
+        return torch.stack(tuple(values), axis + 1).flatten(axis, axis + 1)
     return torch.cat(tuple(values), axis)
 
 
@@ -111,11 +112,13 @@ def gather_nd(
 
 
 def gather_along_axis(
-    x: Tensor, indices: Operand, axis: int = 0, validate_indices: bool = False
+    x: Operand, indices: Operand, axis: int = 0, validate_indices: bool = False
 ) -> Tensor:
     """``x`` with the elements along ``axis`` that ``indices``, of the same rank, name."""
-    index = torch.as_tensor(indices).long() % x.shape[axis]
-    return x.gather(axis, index)
+    table = torch.as_tensor(x)
+    if table.dtype == torch.uint16:  # which torch can store and not gather
+        table = table.to(torch.int32)
+    return table.gather(axis, torch.as_tensor(indices).long() % table.shape[axis])
 
 
 def cumsum(x: Tensor, axis: int = 0, exclusive: bool = False, reverse: bool = False) -> Tensor:
