@@ -40,7 +40,7 @@ _CALIBRATION, _COMPARED = 32, 8
 _LARGEST_TEXT = 600
 _FRAMES_TOLD = 6
 _MOST_LEFT = 0.5
-_LEAST_VARIATION = 0.01
+_LEAST_VARIATION = 1e-4
 
 
 def run_case(name: str, target: str, scheme: Scheme, *, pruned: bool) -> dict[str, Any]:

@@ -199,6 +199,27 @@ def _give_each_user_its_own_constant(model: GraphModule) -> None:
             user.replace_input_with(node, own)
 
 
+def _keep_integers(model: GraphModule) -> None:
+    """Make constants of the numbers that integer tensors are added to or multiplied by, in place.
+
+    Given:   y = add(i, 1)       i integer
+    Result:  y = add(i, c)       c an integer constant
+
+    The quantizer turns such numbers into float constants, and positions computed with them are no
+    indices any more.
+    """
+    for node in list(model.graph.nodes):
+        if node.target not in (_aten.add.Tensor, _aten.mul.Tensor) or "val" not in node.meta:
+            continue
+        dtype = node.meta["val"].dtype
+        for place, number in enumerate(node.args):
+            if isinstance(number, int) and not dtype.is_floating_point:
+                with model.graph.inserting_before(node):
+                    name = f"_{node.name}_number_{place}"
+                    node.update_arg(place, _add_constant(model, name, torch.tensor(number)))
+    model.recompile()
+
+
 def _keep_mean_dimensions(model: GraphModule) -> None:
     """Turn a spatial mean into one that keeps its dimensions and a flatten, in place.
 
@@ -323,6 +344,7 @@ def _annotate_clamped(model: GraphModule, config: Any, is_static: Callable[[Node
 _REWRITES = (
     fold_constants,  # before they are shared out
     _give_each_user_its_own_constant,  # before batch norms are folded into them
+    _keep_integers,
     _keep_mean_dimensions,
     _replace_batch_norms,
     _replace_clamps,

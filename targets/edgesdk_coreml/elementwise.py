@@ -18,7 +18,9 @@ Operand = Tensor | float | int | bool | list[int]
 DTYPES: Mapping[str, torch.dtype] = {
     "fp16": torch.float16, "fp32": torch.float32, "int32": torch.int32, "int16": torch.int16,
     "int8": torch.int8, "uint8": torch.uint8, "bool": torch.bool,
+    "uint16": torch.int32,  # for indices; torch can hardly compute with its own uint16
 }  # fmt: skip
+_LARGEST_UINT16 = 2**16 - 1
 
 
 def _unary(function: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
@@ -99,6 +101,8 @@ def select(cond: Operand, a: Operand, b: Operand) -> Tensor:
 
 def cast(x: Tensor, dtype: str) -> Tensor:
     """``x`` in another element type."""
+    if dtype == "uint16" and bool(((x < 0) | (x > _LARGEST_UINT16)).any()):
+        raise ValueError("a value does not fit into uint16")
     return x.to(DTYPES[dtype])
 
 
@@ -107,6 +111,7 @@ ELEMENTWISE: Mapping[str, Callable[..., Tensor]] = {
     "add": _binary(torch.add),
     "cast": cast,
     "clip": clip,
+    "cos": _unary(torch.cos),
     "elu": elu,
     "erf": _unary(torch.erf),
     "equal": _binary(torch.eq),
@@ -136,6 +141,7 @@ ELEMENTWISE: Mapping[str, Callable[..., Tensor]] = {
     "sigmoid": _unary(torch.sigmoid),
     "sigmoid_hard": sigmoid_hard,
     "silu": _unary(F.silu),
+    "sin": _unary(torch.sin),
     "softmax": softmax,
     "softplus": _unary(F.softplus),
     "sqrt": _unary(torch.sqrt),

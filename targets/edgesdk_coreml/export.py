@@ -14,6 +14,7 @@ from torch.fx import Node
 
 from edgesdk.compress.pt2e import fold_constants, quantize_static_int8
 from edgesdk.compressed import CompressedModel
+from edgesdk.task import Tensors
 from edgesdk.trace import export_model
 
 _aten = torch.ops.aten
@@ -56,14 +57,19 @@ def export_float(model: CompressedModel) -> ExportedProgram:
     graph = export_model(model.module, model.example_inputs).module(check_guards=False)
     fold_constants(graph)
     with torch.no_grad():
-        return _decomposed(torch.export.export(graph, model.example_inputs))
+        return _decomposed(torch.export.export(graph, _row_major(model)))
 
 
 def export_int8(model: CompressedModel) -> ExportedProgram:
     """Return the calibrated int8 graph exported; errors are those of ``quantize_static_int8``."""
     graph = quantize_static_int8(model)
     with torch.no_grad():
-        return _decomposed(torch.export.export(graph, model.example_inputs))
+        return _decomposed(torch.export.export(graph, _row_major(model)))
+
+
+def _row_major(model: CompressedModel) -> Tensors:
+    """Return the example inputs as Core ML lays tensors out."""
+    return tuple(example.contiguous() for example in model.example_inputs)
 
 
 def layer_of(node: Node) -> str:

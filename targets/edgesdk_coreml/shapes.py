@@ -43,9 +43,10 @@ def expand_dims(x: Tensor, axes: list[int]) -> Tensor:
 
 
 def concat(values: Sequence[Tensor], axis: int, interleave: bool = False) -> Tensor:
-    """The values one after the other along ``axis``."""
+    """The values along ``axis``, one after the other or in turn."""
     if interleave:
-        raise UnsupportedModel("the evaluator has no interleaving concat")
+        axis %= values[0].dim()
+        return torch.stack(tuple(values), axis + 1).flatten(axis, axis + 1)
     return torch.cat(tuple(values), axis)
 
 
@@ -108,6 +109,23 @@ def gather_nd(
     if batch_dims:
         raise UnsupportedModel("the evaluator has no gather_nd with batch_dims")
     return table[tuple(index.unbind(-1))]
+
+
+def gather_along_axis(
+    x: Operand, indices: Operand, axis: int = 0, validate_indices: bool = False
+) -> Tensor:
+    """``x`` with the elements along ``axis`` that ``indices``, of the same rank, name."""
+    table = torch.as_tensor(x)
+    if table.dtype == torch.uint16:  # which torch can store and not gather
+        table = table.to(torch.int32)
+    return table.gather(axis, torch.as_tensor(indices).long() % table.shape[axis])
+
+
+def cumsum(x: Tensor, axis: int = 0, exclusive: bool = False, reverse: bool = False) -> Tensor:
+    """The sum of all elements up to each one along ``axis``."""
+    if exclusive or reverse:
+        raise UnsupportedModel("the evaluator has no exclusive or reverse cumsum")
+    return x.cumsum(axis).to(x.dtype)
 
 
 def tile(x: Tensor, reps: list[int]) -> Tensor:
@@ -193,8 +211,10 @@ def reduce_argmax(
 SHAPES: Mapping[str, Callable[..., Outputs]] = {
     "concat": concat,
     "crop": crop,
+    "cumsum": cumsum,
     "expand_dims": expand_dims,
     "gather": gather,
+    "gather_along_axis": gather_along_axis,
     "gather_nd": gather_nd,
     "pad": pad,
     "pixel_shuffle": pixel_shuffle,

@@ -18,7 +18,7 @@ from edgesdk.compressed import CompressedModel
 from edgesdk.errors import ArtifactError, UnsupportedModel, UsageError
 from edgesdk.task import InputSpec, OutputSpec
 from edgesdk_coreml import TARGET
-from edgesdk_coreml.elementwise import inverse
+from edgesdk_coreml.elementwise import cast, inverse
 from edgesdk_coreml.evaluate import OPERATIONS, evaluator, load_program, refuse_unknown
 from edgesdk_coreml.layers import avg_pool, conv, conv_transpose
 from edgesdk_coreml.package import Operation, Program, Value, read_program
@@ -27,7 +27,17 @@ from edgesdk_coreml.quantization import (
     dequantize,
     quantize,
 )
-from edgesdk_coreml.shapes import gather, gather_nd, pad, reduce_argmax, slice_by_index, split
+from edgesdk_coreml.shapes import (
+    concat,
+    cumsum,
+    gather,
+    gather_along_axis,
+    gather_nd,
+    pad,
+    reduce_argmax,
+    slice_by_index,
+    split,
+)
 
 _G = torch.Generator().manual_seed(0)
 _KERNEL = torch.randn(6, 4, 3, 3, generator=_G) * 0.2
@@ -71,6 +81,11 @@ EXPRESSIONS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "hardsigmoid": (F.hardsigmoid, "sigmoid_hard"),
     "hardswish": (F.hardswish, "thresholded_relu"),
     "index": (lambda x: x[:, torch.tensor([2, 0])], "gather"),
+    "cos": (torch.cos, "cos"),
+    "counted": (lambda x: F.embedding((x[:, 0, 0] > 0).cumsum(1), _TABLE), "gather"),
+    "cumsum": (lambda x: x.cumsum(2), "cumsum"),
+    "gather": (lambda x: x.gather(1, x[:, :2].argmax(1, keepdim=True)), "gather_along_axis"),
+    "sin": (torch.sin, "sin"),
     "index_pairs": (lambda x: x[torch.tensor([[0]]), torch.tensor([2, 0])], "gather_nd"),
     "instance_norm": (F.instance_norm, "instance_norm"),
     "layer_norm": (lambda x: F.layer_norm(x, (8,)), "layer_norm"),
@@ -278,6 +293,19 @@ def test_what_no_emission_has_is_refused() -> None:
         gather(x, [0], batch_dims=1)
     with pytest.raises(UnsupportedModel, match="batch_dims"):
         gather_nd(x, [[0]], batch_dims=1)
+    with pytest.raises(UnsupportedModel, match="reverse"):
+        cumsum(x, reverse=True)
+
+
+def test_values_are_joined_in_turn_and_indices_fit_their_type() -> None:
+    x, y = torch.tensor([[1, 2]]), torch.tensor([[3, 4]])
+    assert concat([x, y], 1, interleave=True).tolist() == [[1, 3, 2, 4]]
+    assert concat([x, y], 0, interleave=True).tolist() == [[1, 2], [3, 4]]
+    stored = torch.tensor([[5, 6]], dtype=torch.uint16)
+    assert gather_along_axis(stored, torch.tensor([[-1, 0]]), axis=1).tolist() == [[6, 5]]
+    assert cast(torch.tensor([0.0, 65535.0]), "uint16").tolist() == [0, 65535]
+    with pytest.raises(ValueError, match="uint16"):
+        cast(torch.tensor([-1.0]), "uint16")
 
 
 def test_defaults_are_mils() -> None:

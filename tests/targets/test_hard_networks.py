@@ -195,3 +195,20 @@ class TokenTable(nn.Module):
 def test_tables_of_tokens_and_scaled_layers_become_int8_on_tflite(tmp_path: Path) -> None:
     torch.manual_seed(0)
     prove(TokenTable().eval(), torch.randint(0, 10, (32, 6)), "int8", "tflite", tmp_path)
+
+
+class ShiftedTokens(nn.Module):
+    """Indices that are computed: numbers of tokens, one further (OPT's positions)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(12, 8), nn.Linear(8, 4)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        result: Tensor = self.head(self.table(tokens * 1 + 1))
+        return result
+
+
+def test_indices_that_are_computed_stay_integers_in_int8_on_executorch(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    prove(ShiftedTokens().eval(), torch.randint(0, 10, (32, 6)), "int8", "executorch", tmp_path)
