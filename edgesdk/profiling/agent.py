@@ -38,7 +38,10 @@ _HOOKED_ROUNDS = 10
 _HOOKED_RUNS = 10
 # As edgesdk/parity.py and 'edgesdk verify' have them; a test keeps them equal.
 _REPLAY_SQNR_DB = 40.0
-_FLOAT_SQNR_DB = {"fp32": 60.0, "fp16": 30.0, "int8": 10.0}
+_FLOAT_SQNR_DB = {
+    "fp32": 60.0, "fp16": 30.0, "int8": 10.0, "int8_dynamic": 10.0, "int4_dynamic": 3.0,
+    "w8": 10.0, "w4": 3.0,
+}  # fmt: skip
 _HEADER_LIMIT_BYTES = 1_000_000
 _NOBODY_WAITS = 13
 
@@ -330,7 +333,8 @@ def replay(session: Any, manifest: Json, folder: Path) -> Json:
     worst = max(float(np.abs(a.astype(float) - b).max()) for a, b in zip(wanted, got, strict=True))
     # Where nothing ran the file when it was sealed, the golden outputs are the float network's.
     is_replay = manifest["parity"]["status"] == "verified"
-    least = _REPLAY_SQNR_DB if is_replay else _FLOAT_SQNR_DB[manifest["scheme"]]
+    schemes = {manifest["scheme"], *manifest.get("layer_schemes", {}).values()}
+    least = _REPLAY_SQNR_DB if is_replay else min(_FLOAT_SQNR_DB[name] for name in schemes)
     passed = noise_db is not None and noise_db >= least
     compared = "sealed answers" if is_replay else "the float network's answers"
     return {

@@ -8,6 +8,7 @@ from edgesdk.plan import (
     PrunedGroup,
     Qat,
     Quantize,
+    Step,
 )
 from edgesdk.report.words import explain_step
 
@@ -18,16 +19,18 @@ GROUP = PrunedGroup(layer="stem", width_before=8, removed=(0, 1))
 
 
 def test_every_step_says_what_it_does() -> None:
-    said = {
-        Prune(ratio=0.25, channel_multiple=1, importance="taylor", groups=(GROUP,)): "stem 8 → 6",
-        Distil(**TRAINING): "at most 7 epochs",  # type: ignore[arg-type]
-        Finetune(): "finetune()",
-        Equalize(): "Equalise",
-        BiasCorrection(): "Correct biases",
-        AdaRound(iterations=300): "300 steps a layer",
-        Qat(**TRAINING): "(QAT): at most 7 epochs",  # type: ignore[arg-type]
-        Quantize(scheme="int8"): "Emit in int8",
-    }
-    for step, words in said.items():
+    prune = Prune(ratio=0.25, channel_multiple=1, importance="taylor", groups=(GROUP,))
+    said: list[tuple[Step, str]] = [
+        (prune, "stem 8 → 6"),
+        (Distil(**TRAINING), "at most 7 epochs"),  # type: ignore[arg-type]
+        (Finetune(), "finetune()"),
+        (Equalize(), "Equalise"),
+        (BiasCorrection(), "Correct biases"),
+        (AdaRound(iterations=300), "300 steps a layer"),
+        (Qat(**TRAINING), "(QAT): at most 7 epochs"),  # type: ignore[arg-type]
+        (Quantize(scheme="int8"), "Emit in int8"),
+        (Quantize(scheme="int8", layer_schemes={"stem": "fp32"}), "but stem in fp32"),
+    ]
+    for step, words in said:
         assert words in explain_step(step)
-    assert len({explain_step(step) for step in said}) == len(said)
+    assert len({explain_step(step) for step, _ in said}) == len(said)

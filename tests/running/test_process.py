@@ -2,6 +2,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -38,8 +39,11 @@ def starting(folder: Path, behaviour: str) -> ArtifactProcess:
 
 def children() -> set[str]:
     """Return the processes this one has started and not yet buried, zombies included."""
-    tasks = Path("/proc/self/task").glob("*")
-    return {pid for task in tasks for pid in (task / "children").read_text().split()}
+    found: set[str] = set()
+    for task in Path("/proc/self/task").glob("*"):
+        with suppress(FileNotFoundError):  # a thread that has ended meanwhile, of some library
+            found.update((task / "children").read_text().split())
+    return found
 
 
 def open_files() -> int:

@@ -20,7 +20,7 @@ from edgesdk import target
 from edgesdk.artifact import Check
 from edgesdk.compressed import CompressedModel
 from edgesdk.errors import ArtifactError, TargetUnavailable, UnsupportedModel
-from edgesdk.scheme import SCHEMES, Scheme
+from edgesdk.scheme import Scheme
 from edgesdk.target import Emission, Target
 from edgesdk_onnx import TARGET
 from edgesdk_onnx.export import _refuse_unknown
@@ -94,7 +94,7 @@ def test_every_listed_operator_is_one_of_onnx() -> None:
     assert known >= OPERATORS
 
 
-@pytest.fixture(scope="module", params=SCHEMES)
+@pytest.fixture(scope="module", params=TARGET.capability(runtime()).schemes)
 def emitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Emitted:
     model = compressed(residual(), request.param, (samples(),))
     folder = tmp_path_factory.mktemp(request.param)
