@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from edgesdk.graph import OpGraph
-from edgesdk.planner.sensitivity import JOINT_SHARES, Sensitivity, measure_sensitivity
+from edgesdk.planner.sensing import JOINT_SHARES, measure_sensitivity
+from edgesdk.planner.sensitivity import Sensitivity
 from edgesdk.stages.request import Request
 from edgesdk.target import installed_version
 from edgesdk.trace import trace

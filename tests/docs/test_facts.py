@@ -21,7 +21,7 @@ from edgesdk.figure import STANDINGS
 from edgesdk.measurement import Measurement
 from edgesdk.parity import MINIMUM_SQNR_DB
 from edgesdk.plan import Distil, Plan
-from edgesdk.planner import program, proposals, sensitivity
+from edgesdk.planner import program, proposals, sensing
 from edgesdk.planner.search import DEFAULT_MAX_DROP
 from edgesdk.planner.tables import width_choices
 from edgesdk.stages import feedback
@@ -101,9 +101,9 @@ def test_numbers_in_prose_are_the_code_s() -> None:
         spending = EFFORTS[name.split("`")[1]]  # type: ignore[index]
         assert str(spending.trainings) in trainings.split()
         assert f"{spending.sample_visits:,}" in visits or not spending.sample_visits
-    assert f"up to {sensitivity._SAMPLES} of your inputs" in plan
-    assert f"{sensitivity._FEWEST_SAMPLES} at least" in plan
-    shares = [f"{100 * share:g}" for share in sensitivity.JOINT_SHARES]
+    assert f"up to {sensing._SAMPLES} of your inputs" in plan
+    assert f"{sensing._FEWEST_SAMPLES} at least" in plan
+    shares = [f"{100 * share:g}" for share in sensing.JOINT_SHARES]
     assert f"to {', '.join(shares[:-1])} and {shares[-1]} % of their channels" in plan
     front = [f"{100 * share:g}" for share in proposals.FRONT]
     assert f"for {', '.join(front[:-1])} and {front[-1]} % of the original's" in plan

@@ -21,7 +21,8 @@ from edgesdk.planner.departures import (
 from edgesdk.planner.options import option_for
 from edgesdk.planner.prediction import predict_costs, predict_drop
 from edgesdk.planner.proposals import Proposer
-from edgesdk.planner.sensitivity import Sensitivity, measure_sensitivity
+from edgesdk.planner.sensing import measure_sensitivity
+from edgesdk.planner.sensitivity import Sensitivity
 from edgesdk.progress import Silent
 from edgesdk.scheme import Scheme
 from edgesdk.task_source import output_specs

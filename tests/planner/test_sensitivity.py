@@ -10,7 +10,8 @@ from blobs_task import blobs
 from torch import nn
 
 from edgesdk.planner.options import option_for
-from edgesdk.planner.sensitivity import Sensitivity, measure_sensitivity
+from edgesdk.planner.sensing import measure_sensitivity
+from edgesdk.planner.sensitivity import Sensitivity
 from edgesdk.progress import Silent
 from edgesdk.task import Task
 from edgesdk.task_source import output_specs

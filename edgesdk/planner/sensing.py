@@ -1,0 +1,323 @@
+"""Measure what narrower groups and coarser formats cost in accuracy, before anything is trained."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgesdk.compress.evaluation import evaluate_task, model_predict
+from edgesdk.compress.importance import ChannelScores, score_groups
+from edgesdk.compress.prune import ChannelGroup, find_groups
+from edgesdk.compress.removal import disconnected
+from edgesdk.errors import UnsupportedModel
+from edgesdk.graph import OpGraph
+from edgesdk.planner.departures import (
+    Departure,
+    Departures,
+    Mixes,
+    possible_departures,
+)
+from edgesdk.planner.divergence import Divergence, measure_divergence, run_batches
+from edgesdk.planner.sensitivity import (
+    FormatPoint,
+    GroupCurve,
+    JointPoint,
+    LayerPoint,
+    Sensitivity,
+)
+from edgesdk.planner.simulation import simulate
+from edgesdk.planner.tables import width_choices
+from edgesdk.planner.widths import measure_widths
+from edgesdk.progress import Progress
+from edgesdk.scheme import FLOAT_SCHEMES, Scheme
+from edgesdk.task import OutputSpec, Task, Tensors
+from edgesdk.task_source import calibration_batches, training_batches
+
+_SAMPLES = 256
+
+# What all masked inferences together may multiply; larger networks are looked at on fewer samples.
+_MAC_BUDGET = 1e12
+_FEWEST_SAMPLES = 16
+
+_NOISY_REPETITIONS = 3
+
+# A network that loses less (nats, or relative squared error) has no layer that must stay float.
+_WORTH_MIXING = 5e-3
+
+# A layer looked at alone: its input ranges are observed, then the network is run.
+_PASSES_A_LAYER = 2
+
+# Shares of the channels that networks pruned everywhere keep, to see how losses of groups add up.
+JOINT_SHARES = (0.9, 0.75, 0.5, 0.25)
+
+
+def measure_sensitivity(
+    task: Task, graph: OpGraph, outputs: Sequence[OutputSpec], *, target: str,
+    schemes: Sequence[Scheme], mixes: Mixes, channel_multiple: int, progress: Progress,
+) -> Sensitivity:  # fmt: skip
+    """Return what every width of every group and every scheme loses, unrecovered.
+
+    ``target`` names whose rules say which layers can have a scheme, ``mixes`` which schemes single
+    layers may leave for which.
+    """
+    inputs, batches = _sample_inputs(task)
+    measuring = _Measuring(task, outputs, batches)
+    groups, scores, notes = _scored_groups(task)
+    progress.advance(0, 3, "channel groups")
+    widths, width_notes = measure_widths(task.model, task.example_inputs, groups, graph)
+    groups = tuple(group for group in groups if group.layer in widths.groups)
+    choices = width_choices(widths.full, [group.unit for group in groups], channel_multiple)
+    formats = tuple(measuring.format(scheme, target) for scheme in schemes)
+    mixes = _worth_mixing(mixes, formats)
+    single = _single_layers(graph, target, mixes)
+    measuring.limit_samples(graph.macs, len(groups) + _PASSES_A_LAYER * len(single))
+    layers = []
+    for index, departure in enumerate(single):
+        progress.advance(index, len(single), "layers")
+        layers.append(measuring.layer(departure, target))
+    curves = []
+    for index, (group, row) in enumerate(zip(groups, choices, strict=True)):
+        progress.advance(index, len(groups), "groups")
+        curves.append(measuring.curve(group, row, scores))
+    measured = Sensitivity(
+        channel_multiple=channel_multiple,
+        importance=scores.importance if scores else "magnitude",
+        inputs=inputs,
+        samples=measuring.samples,
+        metric=measuring.metric,
+        metric_samples=measuring.metric_samples,
+        noise=measuring.noise,
+        drop_range=_drop_range(task, measuring.metric),
+        widths=widths,
+        curves=tuple(curves),
+        formats=formats,
+        mixes=mixes,
+        layers=tuple(layers),
+        joint=(),
+        notes=(*notes, *width_notes, *measuring.notes),
+    )
+    return measuring.joined(measured, groups, progress)
+
+
+class _Measuring:
+    """The original's outputs and score on a task's data, to compare changed networks with."""
+
+    def __init__(
+        self, task: Task, outputs: Sequence[OutputSpec], batches: Sequence[Tensors]
+    ) -> None:
+        self._task = task
+        self._outputs = outputs
+        self._model = copy.deepcopy(task.model).eval()
+        self._batches = list(batches)
+        self._original = run_batches(self._model, self._batches)
+        self.samples = len(self._original[0])
+        self.metric, self.metric_samples = _validation(task, task.model)
+        self.noise = _noise(task, self.metric)
+        self.notes = (_noise_note(self.noise),) if self.noise else ()
+
+    def format(self, scheme: Scheme, target: str) -> FormatPoint:
+        changed = simulate(self._model, scheme, self._batches, target=target)
+        divergence, drop = self._divergence(changed), self._drop(changed)
+        return FormatPoint(
+            scheme=scheme, loss=divergence.loss, disagreement=divergence.disagreement, drop=drop
+        )
+
+    def layer(self, alone: Departure, target: str) -> LayerPoint:
+        """Return what one layer loses in a scheme while the rest of the network stays float."""
+        changed = simulate(
+            self._model, "fp32", self._batches, target=target, layer_schemes=dict([alone])
+        )
+        loss = self._divergence(changed).loss
+        return LayerPoint(layer=alone.layer, scheme=alone.scheme, loss=loss)
+
+    def limit_samples(self, macs: int, networks: int) -> None:
+        """Keep as many samples as the changed networks can be run on in reasonable time."""
+        batch = max(1, len(self._batches[0][0]))
+        runs = max(1, (networks + len(JOINT_SHARES)) * macs // batch)
+        most = max(_FEWEST_SAMPLES, int(_MAC_BUDGET / runs))
+        self._batches = _taken(self._batches, most)
+        self._original = run_batches(self._model, self._batches)
+
+    def curve(
+        self, group: ChannelGroup, choices: tuple[int, ...], scores: ChannelScores | None
+    ) -> GroupCurve:
+        """Return a group's curve: its scores' shape, at the height measured with half of it gone.
+
+        Scores summed from the least important on are convex in the channels removed, as the loss
+        is while a network still works; measured losses of a group that is almost gone are not.
+        """
+        assert scores is not None
+        of_channel = scores.per_group[group.layer]
+        order = sorted(group.units, key=lambda unit: (sum(of_channel[c] for c in unit), unit))
+        summed = np.cumsum([0.0, *(sum(of_channel[c] for c in unit) for unit in order)])
+        taken = [(group.width - kept) // group.unit for kept in choices]
+        half = min(taken, key=lambda count: abs(count - len(order) / 2))
+        measured = self._masked_loss([(group, order[:half])]) if half else 0.0
+        height = measured / summed[half] if summed[half] > 0 else 0.0
+        return GroupCurve(
+            layer=group.layer,
+            order=tuple(order),
+            choices=choices,
+            losses=tuple(float(height * summed[count]) for count in taken),
+        )
+
+    def joined(
+        self, found: Sensitivity, groups: Sequence[ChannelGroup], progress: Progress
+    ) -> Sensitivity:
+        """Return the sensitivity with networks measured that are pruned in every group."""
+        if not groups:
+            return found
+        points: list[JointPoint] = []
+        for index, share in enumerate(JOINT_SHARES):
+            progress.advance(index, len(JOINT_SHARES), "networks")
+            widths = tuple(
+                min(row, key=lambda kept, full=row[-1]: abs(kept - share * full))  # type: ignore[misc]
+                for row in found.choices
+            )
+            if widths == found.widths.full or any(widths == p.widths for p in points):
+                continue
+            removal = [
+                (group, [(c,) for c in curve.removed(kept)])
+                for group, curve, kept in zip(groups, found.curves, widths, strict=True)
+            ]
+            masked = self._masked(removal)
+            divergence = self._divergence(masked)
+            points.append(
+                JointPoint(
+                    widths=widths,
+                    sum=found.loss_sum(widths),
+                    loss=divergence.loss,
+                    disagreement=divergence.disagreement,
+                    drop=self._drop(masked),
+                )
+            )
+        return replace(found, joint=tuple(points))
+
+    def _masked_loss(
+        self, removal: Sequence[tuple[ChannelGroup, Sequence[Sequence[int]]]]
+    ) -> float:
+        return self._divergence(self._masked(removal)).loss
+
+    def _masked(self, removal: Sequence[tuple[ChannelGroup, Sequence[Sequence[int]]]]) -> nn.Module:
+        """Return the original with nobody reading those channels: what pruning computes."""
+        channels = [(group, sorted(c for unit in units for c in unit)) for group, units in removal]
+        return disconnected(self._model, channels)
+
+    def _divergence(self, changed: nn.Module) -> Divergence:
+        return measure_divergence(
+            self._original, run_batches(changed, self._batches), self._outputs
+        )
+
+    def _drop(self, changed: nn.Module) -> float | None:
+        if self.metric is None:
+            return None
+        score, _ = _validation(self._task, changed)
+        return None if score is None else self._task.metric.drop(self.metric, score)
+
+
+def _worth_mixing(mixes: Mixes, formats: Sequence[FormatPoint]) -> Mixes:
+    """Return the mixes without float for layers of networks that lose too little to win back."""
+    losses = {point.scheme: point.loss for point in formats}
+    found = {
+        base: tuple(s for s in others if s not in FLOAT_SCHEMES or losses[base] >= _WORTH_MIXING)
+        for base, others in mixes.items()
+    }
+    return {base: others for base, others in found.items() if others}
+
+
+def _single_layers(graph: OpGraph, target: str, mixes: Mixes) -> Departures:
+    """Return the layers and schemes to be looked at alone: those that departures leave or take."""
+    found: dict[Departure, None] = {}
+    for base, others in mixes.items():
+        for layer, scheme in possible_departures(graph, target, base, others):
+            for each in (base, scheme):
+                if each not in FLOAT_SCHEMES:
+                    found[Departure(layer, each)] = None
+    return tuple(found)
+
+
+def _scored_groups(
+    task: Task,
+) -> tuple[tuple[ChannelGroup, ...], ChannelScores | None, tuple[str, ...]]:
+    """Return the prunable groups with their channels' scores, or the reason why there are none."""
+    try:
+        groups = find_groups(task.model, task.example_inputs)
+        if not groups:
+            return (), None, ("no group of channels can be pruned",)
+        return groups, score_groups(task, groups), ()
+    except UnsupportedModel as problem:
+        return (), None, (f"pruning is not offered: {problem.found}",)
+
+
+def _noise(task: Task, first: float | None) -> float:
+    """Return the largest drop between scores of the original: 0 where ``evaluate`` repeats itself.
+
+    One repetition shows whether it does; where it does not, three more show by how much.
+    """
+    if first is None:
+        return 0.0
+    scores = [first]
+    for repetitions in (1, _NOISY_REPETITIONS):
+        again = (_validation(task, task.model)[0] for _ in range(repetitions))
+        scores += [score for score in again if score is not None]
+        if len(set(scores)) == 1:
+            return 0.0
+    return task.metric.drop(max(scores), min(scores))
+
+
+def _noise_note(noise: float) -> str:
+    return (
+        f"evaluate() gives another score each time: the original's own moves by {100 * noise:.2f} "
+        "% of the metric's range, and a drop smaller than that is not told from noise"
+    )
+
+
+def _drop_range(task: Task, metric: float | None) -> tuple[float, float]:
+    if metric is None:
+        return (-1.0, 1.0)
+    return task.metric.drop(metric, task.metric.high), task.metric.drop(metric, task.metric.low)
+
+
+def _sample_inputs(
+    task: Task,
+) -> tuple[Literal["calibration", "training", "example"], list[Tensors]]:
+    """Return up to about 256 inputs: calibration data, else training data, else the examples."""
+    if task.calibration is not None:
+        return "calibration", _taken(calibration_batches(task), _SAMPLES)
+    if task.training is not None:
+        return "training", _taken((batch.inputs for batch in training_batches(task)), _SAMPLES)
+    return "example", [task.example_inputs]
+
+
+def _taken(batches: Iterable[Tensors], most: int) -> list[Tensors]:
+    """Return whole batches until there are at least ``most`` samples."""
+    taken: list[Tensors] = []
+    count = 0
+    for inputs in islice(batches, most):
+        taken.append(inputs)
+        count += len(inputs[0])
+        if count >= most:
+            break
+    return taken
+
+
+def _validation(task: Task, module: nn.Module) -> tuple[float | None, int]:
+    """Return the validation metric and the number of samples it was computed on."""
+    if task.evaluate is None:
+        return None, 0
+    predict = model_predict(module, torch.device("cpu"))
+    samples = 0
+
+    def counted(*inputs: Tensor) -> Tensor | Tensors:
+        nonlocal samples
+        samples += len(inputs[0])
+        return predict(*inputs)
+
+    return evaluate_task(task, counted, "validation"), samples
