@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from annotated_types import Ge
 from pydantic import ConfigDict, Field
 
 from edgesdk.figure import Figure, FigureName
@@ -93,7 +94,7 @@ class Equalize:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    sweeps: int = 40
+    sweeps: Annotated[int, Ge(1)] = 40
     kind: Literal["equalize"] = "equalize"
 
 
@@ -115,8 +116,8 @@ class AdaRound:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    iterations: int = 1000
-    positions: int = 4096
+    iterations: Annotated[int, Ge(1)] = 1000
+    positions: Annotated[int, Ge(1)] = 4096
     learning_rate: float = 0.01
     kind: Literal["adaround"] = "adaround"
 

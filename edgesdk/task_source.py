@@ -74,6 +74,11 @@ def _without_code(reference: str, *, allow_pickle: bool) -> Task | None:
 
         random = reference.startswith("random:")
         return load_huggingface(path, random=random, allow_pickle=allow_pickle)
+    if reference.startswith("random:"):
+        raise TaskError(
+            f"{reference} is no model folder",
+            expected="random: and a Hugging Face folder or its config.json",
+        )
     if reference.endswith(".pt2"):
         from edgesdk.sources.pt2 import load_pt2
 

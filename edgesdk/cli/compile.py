@@ -77,6 +77,8 @@ def compile_command(
         latency=latency, memory=memory, size=size,
         download=download, energy=energy, max_drop=max_drop,
     )  # fmt: skip
+    if on is None and (binary or python or ssh_config):
+        raise UsageError("--binary, --python and --ssh-config are for --on RUNNER")
     bench = Bench(on=on, binary=binary, python=python, ssh_config=ssh_config) if on else None
     result = compile_task(
         load_task(task, allow_pickle=allow_pickle),

@@ -99,11 +99,19 @@ def find_pairs(module: nn.Module, example_inputs: Tensors) -> tuple[list[Pair], 
             left_out[layer.name] = "transposed convolutions are not equalised"
         elif kind_of(layer.node) == "linear" and layer.node.meta["val"].dim() != 2:
             left_out[layer.name] = "its channels are not the second dimension"
+        elif kind_of(second.node) == "linear" and _input(second.node).meta["val"].dim() != 2:
+            left_out[layer.name] = f"{second.name} reads another dimension than its channels"
         elif columns % rows:
             left_out[layer.name] = f"{columns} inputs of {second.name} do not hold {rows} channels"
         else:
             pairs.append((layer, second, columns // rows))
     return pairs, left_out
+
+
+def _input(node: fx.Node) -> fx.Node:
+    read = node.args[0]
+    assert isinstance(read, fx.Node)
+    return read
 
 
 def _reader(node: fx.Node) -> tuple[fx.Node | None, str]:

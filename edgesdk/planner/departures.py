@@ -14,7 +14,7 @@ from edgesdk.cost.fusion import Kernel, fuse, weight_bytes
 from edgesdk.cost.latency import predict_latency
 from edgesdk.device import Runtime
 from edgesdk.graph import OpGraph
-from edgesdk.layer_format import LayerSchemes, layer_format, op_schemes, weighted_of
+from edgesdk.layer_format import LayerSchemes, Weighted, layer_format, op_schemes, weighted_of
 from edgesdk.planner.widths import WidthModel, Widths
 from edgesdk.scheme import FLOAT_SCHEMES, INT4_SCHEMES, Scheme
 
@@ -74,13 +74,19 @@ def possible_departures(
     graph: OpGraph, target: str, base: Scheme, schemes: Sequence[Scheme]
 ) -> Departures:
     """Return every layer that has the network's scheme, with every other one it can have."""
-    layers = {op.layer: w for op in graph.ops if (w := weighted_of(op, graph)) is not None}
+    layers: dict[str, list[Weighted]] = {}
+    for op in graph.ops:
+        if (weighted := weighted_of(op, graph)) is not None:
+            layers.setdefault(op.layer, []).append(weighted)
     return tuple(
         Departure(layer, scheme)
-        for layer, weighted in layers.items()
+        for layer, operators in layers.items()
         for scheme in schemes
-        if layer_format(target, weighted, base).scheme == base
-        and layer_format(target, weighted, scheme).scheme == scheme
+        if all(
+            layer_format(target, weighted, wanted).scheme == wanted
+            for weighted in operators
+            for wanted in (base, scheme)
+        )
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -227,13 +228,13 @@ class Proposer:
             small, full = asked.smallest[name].value, asked.original[name].value
             # What the figure itself may be, so that its upper end (or its aim) keeps the limit.
             limit = slack[name] * full / _needed(asked.original[name], condition, asked.provable)
-            share = (limit - small) / (full - small) if full > small else float(limit >= full)
+            place = _Place(small=small, full=full, limit=limit)
             if name in _WEIGHT_FIGURES:
-                weights = min(weights, _between(tables, tables.weight_bytes, share))
+                weights = min(weights, place.on(tables, tables.weight_bytes))
             elif name == "memory_bytes":
                 memory = min(memory, limit)
             elif name in ("latency_ms", "energy_mj"):
-                latency = min(latency, _between(tables, tables.latency_ms, share))
+                latency = min(latency, place.on(tables, tables.latency_ms))
         return Limits(latency_ms=latency, weight_bytes=weights, memory_bytes=memory)
 
 
@@ -323,10 +324,22 @@ def _at_share(tables: CostTables, axes: tuple[bool, bool, bool], share: float) -
     return [limit for limit, asked in zip(limits, axes, strict=True) if asked]
 
 
-def _between(tables: CostTables, table: CostTable, share: float) -> float:
-    """Return what a table says at a share of the way from the smallest network to the original."""
-    small, full = _ends(tables, table)
-    return small + share * (full - small)
+class _Place(NamedTuple):
+    """A limit between what the smallest network and the original cost, in a figure's own terms."""
+
+    small: float
+    full: float
+    limit: float
+
+    def on(self, tables: CostTables, table: CostTable) -> float:
+        """Return what a table says there, on the straight line through those two networks.
+
+        In proportion to the original where no network is smaller: layers may still depart.
+        """
+        small, full = _ends(tables, table)
+        if self.full <= self.small:
+            return full * self.limit / self.full if self.full else full
+        return small + (self.limit - self.small) / (self.full - self.small) * (full - small)
 
 
 def _needed(figure: Figure, condition: Condition, provable: Collection[FigureName]) -> float:

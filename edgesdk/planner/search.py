@@ -160,9 +160,15 @@ def _rank(assessment: Assessment, objective: Objective) -> tuple[float, float, s
 
 def _least_drop(option: Option, sensitivity: Sensitivity, *, recovers: bool) -> float | None:
     """Return the drop that repair of an int8 option may reach: that of its float form."""
-    schemes = [point.scheme for point in sensitivity.formats if point.scheme in FLOAT_SCHEMES]
-    if option.scheme != "int8" or not schemes:
+    if option.scheme != "int8":
         return None
+    schemes = [point.scheme for point in sensitivity.formats if point.scheme in FLOAT_SCHEMES]
+    if not schemes:  # --scheme int8 alone: what is left without its own format's drop
+        own, rounding = (
+            predict_drop(option, sensitivity, recovers=recovers),
+            sensitivity.format("int8"),
+        )
+        return None if own is None or own.low is None else own.low - (rounding.drop or 0.0)
     unrounded = option_for(option.widths, sensitivity.widths.full, schemes[0])
     drop = predict_drop(unrounded, sensitivity, recovers=recovers)
     return None if drop is None else drop.low

@@ -166,17 +166,20 @@ class _Handler(BaseHTTPRequestHandler):
             status = HTTPStatus.OK
         except _Refused as refusal:
             status, body, kind = refusal.status, str(refusal).encode(), "text/plain; charset=utf-8"
-        self.send_response(status)
-        for name, value in _HEADERS.items():
-            self.send_header(name, value)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-        self.wfile.flush()
-        # Only after the answer: whoever waits for the event may end the server.
-        if event is not None:
-            self._pass_on(event)
+        try:
+            self.send_response(status)
+            for name, value in _HEADERS.items():
+                self.send_header(name, value)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            self.wfile.flush()
+        finally:
+            # Only after the answer, since whoever waits for the event may end the server; but also
+            # where the page has gone and hears none.
+            if event is not None:
+                self._pass_on(event)
 
     def _pass_on(self, event: Event) -> None:
         if isinstance(event, Advance):

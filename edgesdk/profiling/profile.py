@@ -71,7 +71,7 @@ def measure_artifact(job: Job) -> Measurement:
     """Return what the job's bench measured.
 
     Raises ``MeasurementError`` where it could not be measured, or where the answer is about another
-    file, device or runtime than the one asked for.
+    file or runtime than the one asked for.
     """
     runner, place = find_runner(job.bench.on)
     measurement = runner(place, job)

@@ -11,10 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgesdk.errors import TaskError
+from edgesdk.errors import EdgeSDKError, TaskError
 from edgesdk.task import InputSpec, OutputSpec, Task, Tensors
 
 CONFIG = "config.json"
+# What a configuration may say of kernels and classes to be fetched or imported.
+_NAMING_CODE = (
+    "attn_implementation", "_attn_implementation", "experts_implementation",
+    "_experts_implementation", "auto_map", "quantization_config",
+)  # fmt: skip
 _LARGEST_CONFIG_BYTES = 2**20
 _TOKENS = 64
 _SAMPLES_PER_SECOND = 16000
@@ -60,14 +65,20 @@ def load_huggingface(path: Path, *, random: bool = False, allow_pickle: bool = F
     config_path = path / CONFIG if path.is_dir() else path
     config = _read_config(config_path)
     folder = config_path.parent
-    model = (
-        _random_model(config)
-        if random
-        else _stored_model(config, folder, _weight_files(folder, allow_pickle=allow_pickle))
-    )
+    files = [] if random else _weight_files(folder, allow_pickle=allow_pickle)
     # Cache keys hold the weights themselves.
     source = hashlib.sha256(config_path.read_bytes()).hexdigest()
-    return task_of(model, name=config_path.resolve().parent.name, random=random, source=source)
+    try:
+        model = _random_model(config) if random else _stored_model(config, folder, files)
+        return task_of(model, name=config_path.resolve().parent.name, random=random, source=source)
+    except EdgeSDKError:
+        raise
+    except Exception as problem:  # transformers raises whatever its model's code does
+        raise TaskError(
+            f"the model of {config_path} does not run with its main input alone: "
+            f"{(str(problem).splitlines() or [type(problem).__name__])[0]}",
+            next_step="write a task in Python that wraps the part to deploy and gives its inputs",
+        ) from problem
 
 
 def task_of(model: nn.Module, *, name: str, random: bool, source: str) -> Task:
@@ -101,8 +112,10 @@ def example_inputs(model: Any) -> dict[str, Tensor]:
         # RoBERTa and its kin count positions from behind the padding token's number.
         padding = _attribute(config, "pad_token_id", 0)
         positions = _attribute(config, "max_position_embeddings", _TOKENS)
-        length = min(_TOKENS, positions - (padding + 1 if padding else 0))
-        ids = torch.randint(padding + 1, config.vocab_size, (1, length), generator=draw)
+        behind = padding + 1 if 0 < padding < positions - _TOKENS else 0
+        length = max(1, min(_TOKENS, positions - behind))
+        ids = torch.randint(0, config.vocab_size, (1, length), generator=draw)
+        ids[ids == padding] = (padding + 1) % config.vocab_size
         return {main: ids, "attention_mask": torch.ones_like(ids)}
     if main == "pixel_values":
         size = _attribute(config, "image_size", 224)
@@ -139,7 +152,7 @@ def _read_config(path: Path) -> Any:
     transformers = _transformers()
     try:
         config = transformers.AutoConfig.for_model(
-            kind, **{key: value for key, value in document.items() if key != "model_type"}
+            kind, **{key: value for key, value in _plain(document).items() if key != "model_type"}
         )
     except Exception as problem:
         raise TaskError(
@@ -149,6 +162,13 @@ def _read_config(path: Path) -> Any:
         ) from problem
     config.use_cache = False
     return config
+
+
+def _plain(document: Any) -> Any:
+    """Return the configuration, its sub-configurations too, without what names code to be used."""
+    if not isinstance(document, dict):
+        return document
+    return {key: _plain(value) for key, value in document.items() if key not in _NAMING_CODE}
 
 
 def _model_class(config: Any) -> Any:

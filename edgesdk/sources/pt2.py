@@ -26,7 +26,11 @@ from edgesdk.task import Task, Tensors
 
 _LARGEST_BYTES = 8 * 2**30
 _LARGEST_JSON_BYTES = 256 * 2**20
-_OPERATOR = re.compile(r"(torch\.ops\.(aten|quantized_decomposed)\.\w+\.\w+|_operator\.getitem)")
+# aten.from_file would map any file of the user's, for writing too.
+_OPERATOR = re.compile(
+    r"(torch\.ops\.(aten\.(?!from_file\.)|quantized_decomposed\.)\w+\.\w+|_operator\.getitem)"
+)
+_CONTAINERS = ("builtins.tuple", "builtins.list", "builtins.dict", None)
 _PAYLOAD = re.compile(r"(weight|tensor)_\d+")
 _SYMBOLIC = {"as_expr", "expr_str", "as_sym_int", "as_sym_float", "as_sym_bool"}
 _TRAINS = ("aten.dropout", "aten.native_dropout", "aten.batch_norm")
@@ -65,7 +69,8 @@ def _check_archive(path: Path, data: bytes) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             infos = archive.infolist()
-            members = {_inner(info.filename): info for info in infos}
+            # torch finds members whatever the case of their letters.
+            members = {_inner(info.filename).lower(): info for info in infos}
             folders = {info.filename.partition("/")[0] for info in infos}
             # One folder, each file once: torch reads other layouts by other rules.
             if len(members) != len(infos) or len(folders) != 1 or "" in members:
@@ -113,10 +118,19 @@ def _check_json(path: Path, name: str, document: Any) -> None:
             raise _refused(path, f"holds pickled objects ({name})")
         if key == "path_name" and not _PAYLOAD.fullmatch(str(value)):
             raise _refused(path, f"holds {value}, which is no plain tensor")
+        if key in ("in_spec", "out_spec") and value:
+            _check_containers(path, value)
         if (key in _SYMBOLIC and value is not None) or (key == "range_constraints" and value):
             raise _open_sizes(path, document)
         if key == "target" and name.startswith("models/") and not _is_operator(str(value)):
             raise _refused(path, f"calls {value}, which is no tensor operator")
+
+
+def _check_containers(path: Path, text: Any) -> None:
+    """Raise ``TaskError`` for inputs or outputs in types that loading would import by name."""
+    for key, value in _pairs(json.loads(str(text))):
+        if key == "type" and value not in _CONTAINERS:
+            raise _refused(path, f"takes or gives a {value}, not tuples, lists or dictionaries")
 
 
 def _open_sizes(path: Path, document: Any) -> TaskError:
@@ -179,6 +193,10 @@ def _pairs(document: Any) -> Iterator[tuple[str, Any]]:
 
 def _check_inputs(path: Path, data: bytes) -> None:
     """Raise ``TaskError`` for example inputs that only a full unpickling could read."""
+    if zipfile.is_zipfile(io.BytesIO(data)):
+        with zipfile.ZipFile(io.BytesIO(data)) as inner:
+            if any(info.compress_type != zipfile.ZIP_STORED for info in inner.infolist()):
+                raise _refused(path, "holds compressed inputs, which could become any size")
     try:
         torch.load(io.BytesIO(data), weights_only=True)
     except Exception as problem:

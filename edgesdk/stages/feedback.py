@@ -18,6 +18,7 @@ from edgesdk.device import DeviceProfile, Runtime
 from edgesdk.figure import Figure, Figures
 from edgesdk.graph import OpGraph
 from edgesdk.layer_format import LayerSchemes
+from edgesdk.parity import NoiseError
 from edgesdk.plan import Plan
 from edgesdk.planner.explanation import broken_verdicts, explain_verdict
 from edgesdk.planner.options import Option
@@ -145,8 +146,6 @@ class Search:
                     self.request, plan, self.baseline, split="validation", measure=False
                 )
 
-        limits = [c.limit for c in decision.conditions if c.figure == "accuracy_drop"]
-        simulated = self.sensitivity.format(plan.scheme).drop
         return carry_out_repaired(
             self.request,
             self.recoverer,
@@ -154,8 +153,23 @@ class Search:
             self.baseline,
             first=first,
             trainings=trainings,
-            breaks=simulated is not None and any(simulated > limit for limit in limits),
+            breaks=self._rounding_breaks(plan, decision),
         )
+
+    def probe(self, plan: Plan, decision: Decision) -> Attempt | None:
+        """Return the shape of a plan that trains, probed; None where rounding alone ruins it."""
+        try:
+            return probe(self.request, plan, self.baseline)
+        except NoiseError:
+            if not self._rounding_breaks(plan, decision):
+                raise
+            return None
+
+    def _rounding_breaks(self, plan: Plan, decision: Decision) -> bool:
+        """Return whether simulated rounding alone breaks the limit on the drop."""
+        limits = [c.limit for c in decision.conditions if c.figure == "accuracy_drop"]
+        simulated = self.sensitivity.format(plan.scheme).drop
+        return simulated is not None and any(simulated > limit for limit in limits)
 
     def simulated_drop(self, scheme: Scheme) -> Figures:
         """Return what simulated rounding costs, for a file too far off to be scored."""
@@ -214,20 +228,19 @@ def find_attempt(request: Request, sensitivity: Sensitivity, baseline: Baseline)
             break
         plan = search.plan(taken, decision)
         if trains(plan.steps) and taken.option not in fitting:
-            attempt = probe(request, plan, baseline)
-            if attempt.status == "ok":
+            attempt = search.probe(plan, decision)
+            if attempt is not None and attempt.status == "ok":
                 # The device is better known now: an option that loses less may fit after all.
                 fitting[taken.option] = taken
                 knowledge = _learn(search, knowledge, taken.option, attempt)
                 continue
         else:
             recoveries += trains(plan.steps)
-            scored, repairs = search.score(plan, decision, trainings=most - recoveries)
+            attempt, repairs = search.score(plan, decision, trainings=most - recoveries)
             recoveries += repairs
-            if scored is None:
-                knowledge = knowledge.with_figures(taken.option, search.simulated_drop(plan.scheme))
-                continue
-            attempt = scored
+        if attempt is None:
+            knowledge = knowledge.with_figures(taken.option, search.simulated_drop(plan.scheme))
+            continue
         if attempt.status == "ok":
             attempt = carry_out(request, attempt.plan, baseline, split="test", measure=True)
         attempt = replace(attempt, feasibility=decision.feasibility)

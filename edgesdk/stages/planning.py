@@ -8,7 +8,7 @@ from edgesdk.cache import key_of
 from edgesdk.compressed import CompressedModel
 from edgesdk.document import to_builtins
 from edgesdk.errors import UsageError
-from edgesdk.plan import Plan
+from edgesdk.plan import Plan, Quantize
 from edgesdk.planner.explanation import Recovery, write_plan
 from edgesdk.planner.prediction import predict_costs
 from edgesdk.planner.search import Assessment, Decision
@@ -72,6 +72,12 @@ def check_replay(request: Request, plan: Plan) -> None:
                 expected=f"{planned}, this is {asked}",
                 next_step="make a new plan with 'edgesdk plan'",
             )
+    emitted = next((s.scheme for s in reversed(plan.steps) if isinstance(s, Quantize)), "fp32")
+    if emitted != plan.scheme:
+        raise UsageError(
+            f"the plan's precision is {plan.scheme}, its steps end in {emitted}",
+            expected="the same in both places",
+        )
     if plan.scheme not in request.schemes:
         reason = request.refused.get(plan.scheme, "not offered")
         raise UsageError(f"the plan's precision {plan.scheme} is not possible here: {reason}")

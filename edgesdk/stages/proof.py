@@ -36,7 +36,8 @@ _CPU = torch.device("cpu")
 class Proof:
     """What is known of an emitted model after it was run here (or read, where it cannot run).
 
-    ``baseline_latency`` was measured in the same rounds as ``measurement``. ``left_open`` names
+    ``baseline_latency`` was measured in the same rounds as ``measurement``, or on a bench directly
+    behind it. ``left_open`` names
     the figures this proof was told not to establish although it could have.
     """
 

@@ -107,6 +107,8 @@ def resolve(
     bench = _check_bench(bench, profile)
     _check_target(profile, target)
     runtime = profile.runtime_for(target)
+    if bench is not None:
+        _check_unit(bench, profile, runtime)
     found = find_target(runtime.target)
     if needs_toolchain:
         require(found.toolchain())
@@ -203,6 +205,18 @@ def _check_bench(bench: Bench | None, profile: DeviceProfile) -> Bench | None:
             expected=f"--on local with --device {HOST}, and another runner with another device",
         )
     return None if kind == "local" else bench
+
+
+def _check_unit(bench: Bench, profile: DeviceProfile, runtime: Runtime) -> None:
+    """Raise ``UsageError`` where the runners' CPU would stand for another unit."""
+    if runtime.unit == "cpu":
+        return
+    others = [other.target for other in profile.runtime if other.unit == "cpu"]
+    raise UsageError(
+        f"--on {bench.on} runs on the CPU, and {runtime.target} for {profile.title} is for its "
+        f"{runtime.unit}: the one's milliseconds are not the other's",
+        expected=f"--target {' or '.join(others)}" if others else "no --on",
+    )
 
 
 def _only(

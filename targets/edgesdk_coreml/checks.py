@@ -101,8 +101,10 @@ def _check_precision(flow: Dataflow, emission: Emission, model: CompressedModel)
 def _check_layers(flow: Dataflow, emission: Emission, model: CompressedModel) -> Check:
     """Every layer is in its scheme, weights and arithmetic both; what cannot be is named."""
     wrong, counts, exceptions = [], Counter[str](), []
+    missing = dict(model.layer_schemes)
     for op in flow.weighted():
         layer = emission.layer_of.get(op.name, "")
+        missing.pop(layer, None)
         stored = flow.stored_weight(op)
         weighted = weighted_operation(op.kind, None if stored is None else stored.shape)
         asked = model.scheme_of(layer)
@@ -119,7 +121,10 @@ def _check_layers(flow: Dataflow, emission: Emission, model: CompressedModel) ->
     named = name_exceptions(exceptions)
     detail = f"{told or 'none'} of {counts.total()} layers" + (f"; {named}" if named else "")
     detail += f"; not as asked: {', '.join(wrong)}" if wrong else ""
-    return Check(name="precision", passed=bool(counts) and not wrong, detail=detail)
+    # A scheme that no operation was seen to have may be on another layer, or on none.
+    detail += f"; no operation is known to be of {', '.join(missing)}" if missing else ""
+    passed = bool(counts) and not wrong and not missing
+    return Check(name="precision", passed=passed, detail=detail)
 
 
 def _check_int8(flow: Dataflow) -> Check:

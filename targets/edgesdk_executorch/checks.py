@@ -76,8 +76,10 @@ def _check_precision(
     other = LayerFormat(scheme="int8" if model.scheme == "int8" else "fp32")
     weighted = [node for node in program.nodes if node.weight_shape is not None]
     wrong, exceptions = [], []
+    missing = dict(model.layer_schemes)
     for node in weighted:
         layer = emission.layer_of.get(node.name, "")
+        missing.pop(layer, None)
         wanted = expected.get((layer, math.prod(node.weight_shape or ())), other)
         exceptions.append((layer, wanted))
         if node.scheme != wanted.scheme:
@@ -91,8 +93,11 @@ def _check_precision(
     detail += f"; {named}" if named else ""
     if wrong:
         detail += f"; not as asked {_listed(wrong, emission)}"
+    # A scheme that no operator was seen to have may be on another layer, or on none.
+    detail += f"; no operator is known to be of {', '.join(missing)}" if missing else ""
     nothing = model.schemes != {"fp32"} and not weighted
-    return Check(name="precision", passed=not wrong and not nothing, detail=detail)
+    passed = not wrong and not nothing and not missing
+    return Check(name="precision", passed=passed, detail=detail)
 
 
 def _expected(graph: OpGraph, model: CompressedModel) -> dict[tuple[str, int], LayerFormat]:

@@ -37,6 +37,7 @@ _BYTES: Mapping[str, float] = {"float32": 4, "float16": 2, "int8": 1, "int4": 0.
 _INT4_STEPS = 0.5 + 7 * 2.0**-11
 # Factors that the converter folded in are estimated from the rounded kernel, which leaves up to
 # another half where rows or columns are short.
+_FREE_FACTORS = 2
 _SCALED_INT4_STEPS = 1.0
 
 
@@ -171,13 +172,17 @@ def _layer_schemes(file: ModelFile, emission: Emission, model: CompressedModel) 
     is named here too.
     """
     wrong, counts, exceptions = [], Counter[str](), []
+    missing = dict(model.layer_schemes)
     for op, kernel, wanted in layer_formats(file, emission.layer_of, model):
         layer = layer_behind(op.outputs[0].name, emission.layer_of)
+        missing.pop(layer, None)
         found = scheme_found(op, kernel)
         exceptions.append((layer or op.outputs[0].name, wanted))
         counts[found] += 1
         if found != wanted.scheme:
             wrong.append(f"{op.name} ({kernel.name}, {kernel.dtype}) is {found}")
+    # A scheme that no kernel was seen to have may be on another layer, or on none.
+    wrong += [f"no kernel is known to be {layer}'s" for layer in missing]
     told = ", ".join(f"{count} in {scheme}" for scheme, count in sorted(counts.items()))
     named = name_exceptions(exceptions)
     return Check(
@@ -198,14 +203,22 @@ def _int4_weights(file: ModelFile, emission: Emission, model: CompressedModel) -
         if kernel.dtype != "int4":
             continue
         layer = layer_behind(op.outputs[0].name, emission.layer_of)
-        weight = dict(model.module.named_parameters()).get(f"{layer}.weight")
+        named = dict(model.module.named_parameters())
+        # Attention keeps the weights of query, key and value as one, by another name.
+        weight = named.get(f"{layer}.weight", named.get(f"{layer}.in_proj_weight"))
         if weight is None or tuple(weight.shape) != kernel.shape or not kernel.block_size:
             wrong.append(f"{kernel.name}: there is no such weight in layer {layer!r}")
             continue
         compared += 1
         scales = kernel.spread_scales()
         decoded, own = kernel.int4_values() * scales, weight.detach().numpy()
+        if bool((own.any(1) & ~decoded.any(1)).any()):
+            wrong.append(f"{kernel.name}: a row is zero that is not zero in the model")
+            continue
         if _off(decoded, own, scales) <= _INT4_STEPS:
+            continue
+        if min(own.shape) <= _FREE_FACTORS:  # factors of rows and columns would fit anything
+            wrong.append(f"{kernel.name}: off by {_off(decoded, own, scales):.2f} steps")
             continue
         steps = _off(decoded, scaled_to(decoded, own), scales)
         if steps > _SCALED_INT4_STEPS:

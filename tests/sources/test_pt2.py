@@ -102,6 +102,27 @@ def pickled_inputs(members: dict[str, bytes]) -> None:
     members["data/sample_inputs/model.pt"] = buffer.getvalue()
 
 
+def shouting(members: dict[str, bytes]) -> None:
+    """Pickled inputs in a member that torch finds all the same: it ignores case."""
+    pickled_inputs(members)
+    members["DATA/SAMPLE_INPUTS/MODEL.PT"] = members.pop("data/sample_inputs/model.pt")
+
+
+def deflated_inputs(members: dict[str, bytes]) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x/data.pkl", b"0" * 10_000)
+    members["data/sample_inputs/model.pt"] = buffer.getvalue()
+
+
+def imported_container(members: dict[str, bytes]) -> None:
+    document = json.loads(members[MODEL])
+    context = {"default_factory_module": "antigravity", "default_factory_name": "x"}
+    spec = [1, {"type": "collections.defaultdict", "context": context, "children_spec": []}]
+    document["graph_module"]["module_call_graph"][0]["signature"]["in_spec"] = json.dumps(spec)
+    members[MODEL] = json.dumps(document).encode()
+
+
 def other_inputs(members: dict[str, bytes]) -> None:
     """Put a larger image where the example input was."""
     net = Net().eval()
@@ -134,6 +155,10 @@ def symbolic(members: dict[str, bytes]) -> None:
         (add("!version", b"1.0"), "laid out"),
         (add("models/other.json", b"{}"), "not one program"),
         (pickled_inputs, "more than tensors"),
+        (shouting, "more than tensors"),
+        (deflated_inputs, "compressed inputs"),
+        (imported_container, "defaultdict"),
+        (call("torch.ops.aten.from_file.default"), "from_file"),
         (symbolic, "dynamic shapes"),
     ],
 )

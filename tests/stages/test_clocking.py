@@ -91,6 +91,7 @@ def test_a_board_that_disappears_ends_the_search_with_nothing_written(
         ("host", "ssh:pi@board", "does not measure"),
         (DEVICE, "import:m.json", "none can be imported"),
         (DEVICE, "browser", "open a page for each"),
+        ("samsung_galaxy_s24", "adb", "runs on the CPU"),
         (DEVICE, "telepathy", "unknown runner"),
     ],
 )
