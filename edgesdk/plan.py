@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from annotated_types import Ge
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, PositiveInt
 
 from edgesdk.figure import Figure, FigureName
 from edgesdk.scheme import Scheme
@@ -94,7 +93,7 @@ class Equalize:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    sweeps: Annotated[int, Ge(1)] = 40
+    sweeps: PositiveInt = 40
     kind: Literal["equalize"] = "equalize"
 
 
@@ -116,8 +115,8 @@ class AdaRound:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    iterations: Annotated[int, Ge(1)] = 1000
-    positions: Annotated[int, Ge(1)] = 4096
+    iterations: PositiveInt = 1000
+    positions: PositiveInt = 4096
     learning_rate: float = 0.01
     kind: Literal["adaround"] = "adaround"
 

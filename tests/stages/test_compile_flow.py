@@ -174,7 +174,8 @@ def test_a_plan_is_replayed_to_the_same_file(compiling: Compile, tmp_path: Path)
         ({"task_key": "0" * 64}, "another task"),
         ({"device": "elsewhere"}, "another device"),
         ({"target": "tflite"}, "another target"),
-        ({"scheme": "int8"}, "no quantizer"),
+        ({"scheme": "int8"}, "is int8, its steps end in fp16"),
+        ({"scheme": "int8", "steps": (Quantize(scheme="int8"),)}, "no quantizer"),
     ],
 )
 def test_a_plan_for_something_else_is_refused(
