@@ -218,6 +218,14 @@ _LOW_STREET = ((1, 3, 512, 1024),)
 _DETECTED = ((1, 3, 640, 640),)
 _ANCHORS = 3 * (80**2 + 40**2 + 20**2)  # x, y and stride of each cell of YOLO's three grids
 
+
+def _detector(build: Callable[[], nn.Module], *, parameters: float) -> Rebuilt:
+    """Return a YOLO, which looks at values and counts its grids' cells among its parameters."""
+    return Rebuilt(
+        build=build, shapes=_DETECTED, parameters=parameters, device="cpu", constants=_ANCHORS
+    )
+
+
 NETWORKS: Mapping[str, Rebuilt] = {
     "quicksrnetsmall": Rebuilt(
         build=lambda: QuickSRNet(32, 2, anchored=False), shapes=_UPSCALED, parameters=33.3e3
@@ -257,41 +265,11 @@ NETWORKS: Mapping[str, Rebuilt] = {
         shapes=_LOW_STREET,
         parameters=32.1e6,
     ),
-    "yolov8_det": Rebuilt(
-        build=lambda: _yolo("yolov8n"),
-        shapes=_DETECTED,
-        parameters=3.18e6,
-        device="cpu",
-        constants=_ANCHORS,
-    ),
-    "yolov8_seg": Rebuilt(
-        build=lambda: _yolo("yolov8n-seg"),
-        shapes=_DETECTED,
-        parameters=3.43e6,
-        device="cpu",
-        constants=_ANCHORS,
-    ),
-    "yolov11_det": Rebuilt(
-        build=lambda: _yolo("yolo11n"),
-        shapes=_DETECTED,
-        parameters=2.64e6,
-        device="cpu",
-        constants=_ANCHORS,
-    ),
-    "yolov11_seg": Rebuilt(
-        build=lambda: _yolo("yolo11n-seg"),
-        shapes=_DETECTED,
-        parameters=2.89e6,
-        device="cpu",
-        constants=_ANCHORS,
-    ),
-    "fastsam_s": Rebuilt(
-        build=lambda: _yolo("yolov8s-seg", classes=1),
-        shapes=_DETECTED,
-        parameters=11.8e6,
-        device="cpu",
-        constants=_ANCHORS,
-    ),
+    "yolov8_det": _detector(lambda: _yolo("yolov8n"), parameters=3.18e6),
+    "yolov8_seg": _detector(lambda: _yolo("yolov8n-seg"), parameters=3.43e6),
+    "yolov11_det": _detector(lambda: _yolo("yolo11n"), parameters=2.64e6),
+    "yolov11_seg": _detector(lambda: _yolo("yolo11n-seg"), parameters=2.89e6),
+    "fastsam_s": _detector(lambda: _yolo("yolov8s-seg", classes=1), parameters=11.8e6),
     "depth_anything": Rebuilt(build=_depth_anything, shapes=((1, 3, 518, 518),), parameters=24.7e6),
     "depth_anything_v2": Rebuilt(
         build=_depth_anything, shapes=((1, 3, 518, 518),), parameters=24.7e6

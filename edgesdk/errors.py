@@ -107,6 +107,12 @@ class OutputError(EdgeSDKError):
     exit_code = 11
 
 
+def first_line(problem: BaseException) -> str:
+    """Return the first line of what a foreign error says, its type's name where it says nothing."""
+    lines = str(problem).strip().splitlines() or [type(problem).__name__]
+    return lines[0]
+
+
 def near_names(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
     """Return the known names closest to a misspelt one, best first, at most ``limit``."""
     by_folded = {candidate.casefold(): candidate for candidate in known}

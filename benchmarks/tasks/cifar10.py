@@ -11,13 +11,13 @@ validation than on test, and a drop measured on validation overstates the drop o
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from data_file import data_file
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
@@ -61,7 +61,7 @@ def resnet56() -> Task:
 
 def _task(name: str, weights: str, *, blocks: int) -> Task:
     model = resnet.ResNet(channels=3, widths=(16, 32, 64), blocks=(blocks,) * 3, classes=10)
-    _load_weights(model, _file(f"resnet_cifar10_pretrained/{weights}"))
+    _load_weights(model, data_file(f"resnet_cifar10_pretrained/{weights}"))
     return Task(
         name=f"cifar10-{name}",
         model=model.eval(),
@@ -132,7 +132,7 @@ def _split(name: str) -> tuple[Tensor, Tensor]:
 
 @cache
 def _images(name: str) -> tuple[Tensor, Tensor]:
-    with np.load(_file(name), allow_pickle=False) as arrays:
+    with np.load(data_file(name), allow_pickle=False) as arrays:
         images = torch.from_numpy(arrays["x"]).permute(0, 3, 1, 2).contiguous()
         return images, torch.from_numpy(arrays["y"]).long()
 
@@ -140,16 +140,3 @@ def _images(name: str) -> tuple[Tensor, Tensor]:
 def _normalised(images: Tensor) -> Tensor:
     mean, std = (torch.tensor(values)[:, None, None] for values in (_MEAN, _STD))
     return (images.float() / 255 - mean) / std
-
-
-def _file(name: str) -> Path:
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("EDGESDK_DATA") or beside)
-    path = folder / name
-    if not path.is_file():
-        raise TaskError(
-            f"the benchmark's data is missing: {path} does not exist",
-            expected=f"{name} in the folder EDGESDK_DATA names, or in {beside}",
-            next_step="set EDGESDK_DATA to the folder that holds cifar10/",
-        )
-    return path

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from data_file import data_file
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
@@ -25,7 +26,6 @@ from edgesdk.cache import default_root
 from edgesdk.compress.accelerator import seeded
 from edgesdk.demo import depthwise as depthwise_networks
 from edgesdk.demo import resnet
-from edgesdk.errors import TaskError
 from edgesdk.task import (
     Batch,
     InputSpec,
@@ -167,22 +167,9 @@ def _images(part: str) -> tuple[Tensor, Tensor]:
 
 
 def _read(name: str, *, header: int) -> Tensor:
-    content = gzip.decompress(_file(name).read_bytes())
+    content = gzip.decompress(data_file(name).read_bytes())
     return torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).copy())
 
 
 def _normalised(images: Tensor) -> Tensor:
     return (images.float() / 255 - _MEAN) / _STD
-
-
-def _file(name: str) -> Path:
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("EDGESDK_DATA") or beside)
-    path = folder / name
-    if not path.is_file():
-        raise TaskError(
-            f"the benchmark's data is missing: {path} does not exist",
-            expected=f"{name} in the folder EDGESDK_DATA names, or in {beside}",
-            next_step="set EDGESDK_DATA to the folder that holds fashion_mnist/",
-        )
-    return path

@@ -121,21 +121,6 @@ def mixed_seconds(
     return total, np.select(owns, bound)
 
 
-def layer_latency_table(
-    graph: OpGraph, runtime: Runtime, schemes: Sequence[Scheme]
-) -> tuple[tuple[str, ...], Floats]:
-    """Return the operators that have a price, and their milliseconds in each scheme ``[S, K]``.
-
-    What an inference costs before its first kernel, and conversions between schemes, come on top.
-    A layer that cannot have a scheme costs there what it gets instead.
-    """
-    tables = [
-        kernel_table(graph, scheme, op_schemes(graph, runtime.target, scheme, {}))
-        for scheme in schemes
-    ]
-    return tables[0].ops, np.stack([1e3 * mixed_seconds(table, runtime)[0] for table in tables])
-
-
 def latency_table(
     graph: OpGraph,
     runtime: Runtime,

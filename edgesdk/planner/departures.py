@@ -74,20 +74,30 @@ def possible_departures(
     graph: OpGraph, target: str, base: Scheme, schemes: Sequence[Scheme]
 ) -> Departures:
     """Return every layer that has the network's scheme, with every other one it can have."""
+    return tuple(
+        Departure(layer, scheme)
+        for layer, operators in _weighted_layers(graph).items()
+        for scheme in schemes
+        if _can_have(target, operators, base) and _can_have(target, operators, scheme)
+    )
+
+
+def _weighted_layers(graph: OpGraph) -> dict[str, list[Weighted]]:
+    """Return each layer's operators with weights, in the graph's order."""
     layers: dict[str, list[Weighted]] = {}
     for op in graph.ops:
         if (weighted := weighted_of(op, graph)) is not None:
             layers.setdefault(op.layer, []).append(weighted)
-    return tuple(
-        Departure(layer, scheme)
-        for layer, operators in layers.items()
-        for scheme in schemes
-        if all(
-            layer_format(target, weighted, wanted).scheme == wanted
-            for weighted in operators
-            for wanted in (base, scheme)
-        )
-    )
+    return layers
+
+
+def _can_have(target: str, operators: Sequence[Weighted], scheme: Scheme) -> bool:
+    return all(layer_format(target, each, scheme).scheme == scheme for each in operators)
+
+
+def rank_of(expected_loss: float, departures: Departures) -> float:
+    """Return what options are ranked by: the expected loss, and a little for each departure."""
+    return expected_loss + WORTH_DEPARTING * len(departures)
 
 
 def departure_costs(
@@ -174,13 +184,9 @@ def kept_departures(
 
     Pruning may leave inputs that do not divide into int4's groups.
     """
-    graph = model.at(widths)
-    layers = {op.layer: w for op in graph.ops if (w := weighted_of(op, graph)) is not None}
-    order = list(layers)
-    able = [
-        departure
-        for departure in departures
-        if layer_format(target, layers[departure.layer], departure.scheme).scheme
-        == departure.scheme
-    ]
-    return tuple(sorted(able, key=lambda departure: order.index(departure.layer)))
+    asked = dict(departures)
+    return tuple(
+        Departure(layer, asked[layer])
+        for layer, operators in _weighted_layers(model.at(widths)).items()
+        if layer in asked and _can_have(target, operators, asked[layer])
+    )

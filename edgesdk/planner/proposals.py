@@ -57,6 +57,7 @@ class Proposer:
     runtime: Runtime
     schemes: Sequence[Scheme]
     _tables: dict[Scheme, CostTables] = field(default_factory=dict)
+    _unlimited: dict[Scheme, Option | None] = field(default_factory=dict)
     _fronts: dict[tuple[Scheme, tuple[bool, ...]], list[Option]] = field(default_factory=dict)
 
     def propose(
@@ -83,8 +84,10 @@ class Proposer:
             for option, gap in options:
                 if not self._has_a_layer(option):
                     continue
+                # Tried before or on the front as well: the gap is the one the program proved.
+                known = found[option].gap if option in found else 0.0
                 costs = prices.of(option)
-                found[option] = Proposed(option=option, costs=costs, gap=gap)
+                found[option] = Proposed(option=option, costs=costs, gap=max(gap, known))
         return tuple(found.values())
 
     def tables(self, scheme: Scheme) -> CostTables:
@@ -152,7 +155,11 @@ class Proposer:
         prices = _Prices(model=self.sensitivity.widths, runtime=runtime, tried=tried)
         found = (self._best(scheme, prices, conditions, provable) for scheme in self.schemes)
         return min(
-            (self.sensitivity.loss(best[0]) for best in found if best),
+            (
+                self.sensitivity.loss(best[0])
+                for best in found
+                if best and self._has_a_layer(best[0])
+            ),
             default=None,
         )
 
@@ -196,10 +203,13 @@ class Proposer:
 
     def _is_best(self, option: Option) -> bool:
         """Return whether no looser limit could give less loss: it is the program's without any."""
-        if not self.tables(option.scheme).departures:
+        scheme = option.scheme
+        if not self.tables(scheme).departures:
             return option.widths == self.sensitivity.widths.full
-        unlimited = self._solve(option.scheme, Limits())
-        return unlimited is not None and option == unlimited[0]
+        if scheme not in self._unlimited:
+            solved = self._solve(scheme, Limits())
+            self._unlimited[scheme] = solved[0] if solved else None
+        return option == self._unlimited[scheme]
 
     def _asked(
         self, scheme: Scheme, prices: _Prices, conditions: Sequence[Condition],

@@ -11,7 +11,7 @@ from pydantic import ConfigDict
 from edgesdk.budget import Budget, Condition, Verdict, judge
 from edgesdk.errors import UsageError
 from edgesdk.figure import Figure, FigureName, Figures
-from edgesdk.planner.departures import WORTH_DEPARTING
+from edgesdk.planner.departures import rank_of
 from edgesdk.planner.options import Option, option_for
 from edgesdk.planner.prediction import predict_drop
 from edgesdk.planner.proposals import Proposed
@@ -44,7 +44,7 @@ class Assessment:
     @property
     def rank(self) -> float:
         """The expected loss, and a little for each layer that departs (``Sensitivity.rank``)."""
-        return self.expected_loss + WORTH_DEPARTING * len(self.option.departures)
+        return rank_of(self.expected_loss, self.option.departures)
 
     @property
     def worst_excess(self) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import ConfigDict
 
 from edgesdk.plan import PrunedGroup
-from edgesdk.planner.departures import WORTH_DEPARTING, Departure, Departures, Mixes
+from edgesdk.planner.departures import Departure, Departures, Mixes, rank_of
 from edgesdk.planner.options import Option
 from edgesdk.planner.tables import Choices
 from edgesdk.planner.widths import WidthModel, Widths
@@ -139,7 +139,7 @@ class Sensitivity:
 
     def rank(self, option: Option) -> float:
         """Return what options are ranked by: the expected loss, and a little for each departure."""
-        return self.loss(option) + WORTH_DEPARTING * len(option.departures)
+        return rank_of(self.loss(option), option.departures)
 
     def format_loss(self, scheme: Scheme, departures: Departures) -> float:
         """Return what the unpruned network loses in a scheme that single layers depart from."""

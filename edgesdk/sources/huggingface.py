@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgesdk.errors import EdgeSDKError, TaskError
+from edgesdk.errors import EdgeSDKError, TaskError, first_line
 from edgesdk.task import InputSpec, OutputSpec, Task, Tensors
 
 CONFIG = "config.json"
@@ -76,7 +76,7 @@ def load_huggingface(path: Path, *, random: bool = False, allow_pickle: bool = F
     except Exception as problem:  # transformers raises whatever its model's code does
         raise TaskError(
             f"the model of {config_path} does not run with its main input alone: "
-            f"{(str(problem).splitlines() or [type(problem).__name__])[0]}",
+            f"{first_line(problem)}",
             next_step="write a task in Python that wraps the part to deploy and gives its inputs",
         ) from problem
 
@@ -156,8 +156,7 @@ def _read_config(path: Path) -> Any:
         )
     except Exception as problem:
         raise TaskError(
-            f"transformers {transformers.__version__} cannot read {path}: "
-            f"{(str(problem).splitlines() or [''])[0]}",
+            f"transformers {transformers.__version__} cannot read {path}: {first_line(problem)}",
             expected="a model type that transformers brings itself",
         ) from problem
     config.use_cache = False
@@ -212,9 +211,8 @@ def _stored_model(config: Any, folder: Path, files: list[Path]) -> nn.Module:
             output_loading_info=True,
         )  # fmt: skip
     except Exception as problem:
-        lines = str(problem).splitlines() or [type(problem).__name__]
         raise TaskError(
-            f"transformers cannot load {folder}: {lines[0]}",
+            f"transformers cannot load {folder}: {first_line(problem)}",
             next_step="copy the folder again, all of its files",
         ) from problem
     # transformers draws what is missing at random and only warns; such a model knows nothing.

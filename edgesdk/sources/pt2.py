@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
-from edgesdk.errors import TaskError
+from edgesdk.errors import TaskError, first_line
 from edgesdk.task import Task, Tensors
 
 _LARGEST_BYTES = 8 * 2**30
@@ -52,9 +52,8 @@ def load_pt2(path: Path) -> Task:
     try:
         program = torch.export.load(io.BytesIO(data))
     except Exception as problem:
-        lines = str(problem).splitlines() or [type(problem).__name__]
         raise TaskError(
-            f"{path} cannot be loaded by torch {torch.__version__}: {lines[0]}",
+            f"{path} cannot be loaded by torch {torch.__version__}: {first_line(problem)}",
             next_step="export it again with this version of torch",
         ) from problem
     return Task(

@@ -28,7 +28,7 @@ from edgesdk.scheme import (
     QuantizerName,
     Scheme,
 )
-from edgesdk.target import Target, find_target, require, target_names
+from edgesdk.target import Capability, Target, find_target, require, target_names
 from edgesdk.task import InputSpec, OutputSpec, Task
 from edgesdk.task_source import check_task, input_specs, output_specs, task_key
 
@@ -114,18 +114,14 @@ def resolve(
         require(found.toolchain())
         found.host_runtime(runtime)  # so that a missing one is named before any work
     capability = found.capability(runtime)
-    refused = dict(capability.refused)
-    if task.calibration is None:
-        for scheme in CALIBRATED_SCHEMES:
-            reason = "the task has no calibration data to find activation ranges with"
-            refused.setdefault(scheme, reason)
+    refused = _refused(task, capability)
     schemes = [scheme for scheme in capability.schemes if scheme not in refused]
-    if not any(scheme in FLOAT_SCHEMES for scheme in schemes):
+    floats = [scheme for scheme in schemes if scheme in FLOAT_SCHEMES]
+    if not floats:
         raise TargetUnavailable(
             f"target {found.name!r} emits no float model for {profile.name}",
-            expected=f"one of its precisions: {dict(refused)}",
+            expected=f"one of its precisions: {refused}",
         )
-    floats = [scheme for scheme in schemes if scheme in FLOAT_SCHEMES]
     schemes = _only(only, schemes, refused, where=f"{found.name} for {profile.name}")
     progress.step("Checking the task")
     check_task(task)
@@ -148,6 +144,16 @@ def resolve(
         progress=progress,
         bench=bench,
     )
+
+
+def _refused(task: Task, capability: Capability) -> dict[Scheme, str]:
+    """Return the schemes that target, runtime or the task's data rule out, each with the reason."""
+    refused = dict(capability.refused)
+    if task.calibration is None:
+        for scheme in CALIBRATED_SCHEMES:
+            reason = "the task has no calibration data to find activation ranges with"
+            refused.setdefault(scheme, reason)
+    return refused
 
 
 def for_graph(request: Request, graph: OpGraph) -> Request:

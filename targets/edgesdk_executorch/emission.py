@@ -16,7 +16,7 @@ from edgesdk.artifact import TensorSpec
 from edgesdk.compress.pt2e import export_graph, quantize_graph
 from edgesdk.compressed import CompressedModel
 from edgesdk.device import Runtime
-from edgesdk.errors import UnsupportedModel
+from edgesdk.errors import UnsupportedModel, first_line
 from edgesdk.layer_format import require_formats
 from edgesdk.scheme import DYNAMIC_SCHEMES
 from edgesdk.target import Emission, refuse_schemes
@@ -73,7 +73,7 @@ def _lower(exported: ExportedProgram) -> tuple[Any, Any]:
     except Exception as problem:
         operator, layer = _place(str(problem), exported)
         raise UnsupportedModel(
-            f"ExecuTorch cannot lower {operator} of layer {layer}: {_first_line(problem)}",
+            f"ExecuTorch cannot lower {operator} of layer {layer}: {_with_cause(problem)}",
             expected="operators of the Core ATen set, without complex numbers",
             next_step=f"replace {operator} in {layer}, or choose another target",
         ) from problem
@@ -97,11 +97,10 @@ def _graphs(exported: ExportedProgram) -> Iterator[torch.fx.Graph]:
         return
 
 
-def _first_line(problem: BaseException) -> str:
+def _with_cause(problem: BaseException) -> str:
     """Return the first line of a message, and behind it that of the cause, if there is one."""
-    lines = str(problem).strip().splitlines() or [type(problem).__name__]
-    cause = f" ({_first_line(problem.__cause__)})" if problem.__cause__ else ""
-    return lines[0].rstrip('".:') + cause
+    cause = f" ({_with_cause(problem.__cause__)})" if problem.__cause__ else ""
+    return first_line(problem).rstrip('".:') + cause
 
 
 def _calls(graph: torch.fx.Graph) -> Iterator[FxNode]:

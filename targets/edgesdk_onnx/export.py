@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from edgesdk.compressed import CompressedModel
-from edgesdk.errors import UnsupportedModel
+from edgesdk.errors import UnsupportedModel, first_line
 from edgesdk.trace import export_model
 from edgesdk_onnx.tensorrt import IR_VERSION, OPERATORS, OPSET
 
@@ -56,7 +56,7 @@ def _translate(model: CompressedModel) -> Any:
     except Exception as problem:
         operator, layer = _place(problem, program)
         raise UnsupportedModel(
-            f"torch cannot export {operator} of layer {layer} to ONNX: {_first_line(problem)}",
+            f"torch cannot export {operator} of layer {layer} to ONNX: {_innermost(problem)}",
             expected=f"operators that ONNX opset {OPSET} has",
             next_step=f"replace {operator} in {layer}, or choose another target",
         ) from problem
@@ -129,12 +129,11 @@ def _place(problem: BaseException, program: torch.export.ExportedProgram) -> tup
     return "an operator", "(unknown)"
 
 
-def _first_line(problem: BaseException) -> str:
+def _innermost(problem: BaseException) -> str:
     """Return the first line of the innermost cause's message."""
     while problem.__cause__ is not None:
         problem = problem.__cause__
-    lines = str(problem).strip().splitlines() or [type(problem).__name__]
-    return lines[0].rstrip(".:")
+    return first_line(problem).rstrip(".:")
 
 
 def _name_nodes(graph: Any, layers: set[str]) -> dict[str, str]:
