@@ -93,11 +93,16 @@ def _reasons(
     device: DeviceProfile, runtime: Runtime, recovery: Recovery, refused: Mapping[Scheme, str],
 ) -> tuple[str, ...]:  # fmt: skip
     where = f"{device.title} ({runtime.runtime} on {runtime.unit})"
-    if assessment is decision.chosen:
-        name, goal = assessment.option.name, decision.objective
-        text = f"{name} has the {goal} among the options that fit {where}."
+    name, chosen = assessment.option.name, decision.chosen
+    if chosen is None:
+        text = f"No option fits {where}; {name} comes nearest."
+    elif assessment is chosen:
+        text = f"{name} has the {decision.objective} among the options that fit {where}."
     else:
-        text = f"No option fits {where}; {assessment.option.name} comes nearest."
+        text = (
+            f"{name} was probed and fits {where}; {chosen.option.name} promises too little less loss "
+            f"({chosen.expected_loss:.4g} for {assessment.expected_loss:.4g}) to be probed, too."
+        )
     reasons = [text, *(f"{explain_verdict(v)}." for v in assessment.verdicts)]
     if decision.objective == "least latency":
         limit = _drop_limit(decision)
@@ -119,7 +124,7 @@ def _reasons(
         f"Expected loss before recovery is {assessment.expected_loss:.4g} ({unit} from the "
         f"original's outputs on {sensitivity.samples} {sensitivity.inputs} inputs); channels are "
         f"ranked by {sensitivity.importance}, widths are multiples of "
-        f"{sensitivity.channel_multiple}."
+        f"{sensitivity.channel_multiple}, or halves of it."
     )
     reasons.extend(f"{scheme} is not offered: {why}." for scheme, why in refused.items())
     reasons.extend(f"Note: {note}." for note in sensitivity.notes)

@@ -206,14 +206,28 @@ def _spans(graph: OpGraph, kernels: Sequence[Kernel]) -> dict[str, tuple[int, in
 
 
 def width_choices(full: Widths, units: Sequence[int], multiple: int, most: int = 8) -> Choices:
-    """Return up to ``most`` widths a group may have: whole multiples, evenly spread, and all."""
+    """Return up to ``most`` widths a group may have, ascending, from an eighth of all to all.
+
+    Whole multiples, evenly spread, and below the first one its halves: a narrow width wastes vector
+    lanes there, but the float form of a small network may be nowhere faster.
+    """
     rows = []
     for width, unit in zip(full, units, strict=True):
         step = int(np.lcm(unit, multiple))
-        least = max(step, -(-width // (8 * step)) * step)
-        allowed = list(range(least, width, step))
+        least = -(-width // 8)
+        allowed = [w for w in _halves(step, unit) if least <= w < width]
+        allowed += range(-(-least // step) * step, width, step)
         if len(allowed) > most - 1:
             places = np.linspace(0, len(allowed) - 1, most - 1).round().astype(int)
             allowed = [allowed[i] for i in places]
         rows.append((*allowed, width))
     return tuple(rows)
+
+
+def _halves(step: int, unit: int) -> list[int]:
+    """Return step / 2, step / 4 and so on, as long as they are whole units; ascending."""
+    halves = []
+    while step % (2 * unit) == 0:
+        step //= 2
+        halves.append(step)
+    return halves[::-1]

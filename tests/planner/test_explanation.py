@@ -119,6 +119,14 @@ def test_the_reasons_say_why_this_and_on_what_it_rests() -> None:
         assert said in reasons
 
 
+def test_a_probed_option_is_not_said_to_miss_because_another_promises_a_little_less() -> None:
+    better = replace(WORSE, expected_loss=0.24)
+    reasons = " ".join(written(FAST, decision(better, FAST)).reasons)
+    assert "int8, pruned 50 % was probed and fits A Phone" in reasons
+    assert "fp32, pruned 50 % promises too little less loss (0.24 for 0.25)" in reasons
+    assert "No option fits" not in reasons
+
+
 def test_a_squared_error_is_not_called_a_divergence() -> None:
     known = replace(SENSITIVITY, formats=formats({"fp32": 0.0, "int8": 0.0}, disagreement=None))
     reasons = " ".join(written(FAST, decision(FAST), known=known).reasons)

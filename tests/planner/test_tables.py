@@ -1,5 +1,6 @@
 """Widths as variables: the model's graphs and tables against really pruned networks."""
 
+import math
 from functools import cache
 
 import numpy as np
@@ -118,5 +119,15 @@ def test_choices_are_multiples_and_end_with_the_original(
     assert row[-1] == full * unit
     assert list(row) == sorted(set(row))
     assert len(row) <= 8
-    assert all(width % unit == 0 and width % multiple == 0 for width in row[:-1])
-    assert all(width > 0 for width in row)
+    assert all(width % unit == 0 and width > 0 for width in row)
+    step = math.lcm(unit, multiple)
+    assert all(width % step == 0 for width in row[:-1] if width > step)
+    assert all(step % width == 0 for width in row[:-1] if width < step)
+
+
+def test_narrow_groups_may_go_below_the_multiple() -> None:
+    assert width_choices((16, 16, 64), (1, 4, 1), 8) == (
+        (2, 4, 8, 16),
+        (4, 8, 16),
+        (8, 16, 24, 32, 40, 48, 56, 64),
+    )
