@@ -106,7 +106,8 @@ class Manifest:
 
     ``task_reference`` is what the command line called the task, without folders of the machine it
     was compiled on; empty where a ``Task`` made in Python was given. ``layer_schemes`` names the
-    layers that have another scheme than the network.
+    layers that have another scheme than the network. ``elsewhere`` predicts the figures on the
+    other devices of a fleet, by their names.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -141,6 +142,7 @@ class Manifest:
     measurement: Measurement | None = None
     task_reference: str = ""
     layer_schemes: Mapping[str, Scheme] = field(default_factory=dict)
+    elsewhere: Mapping[str, Mapping[FigureName, Figure]] = field(default_factory=dict)
     schema_version: Literal[1] = 1
 
     @property

@@ -168,6 +168,7 @@ class Condition:
 
     ``asked_by`` is "budget" or "device" (its flash and RAM are limits nobody has to state);
     ``relative`` is the fraction of the baseline the user wrote, if that is how it was written.
+    ``device`` names another device of a fleet, empty for the one that the artifact is first for.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -176,6 +177,7 @@ class Condition:
     limit: float
     asked_by: Literal["budget", "device"] = "budget"
     relative: float | None = None
+    device: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,12 +209,12 @@ def judge(condition: Condition, sections: list[Figures]) -> Verdict:
 
 
 def absolute_conditions(
-    budget: Budget, baseline: Figures, hard_limits: Mapping[FigureName, float]
+    budget: Budget, baseline: Figures, hard_limits: Mapping[FigureName, float], *, device: str = ""
 ) -> tuple[Condition, ...]:
     """Return every condition with relative limits resolved against the baseline's figures.
 
-    ``hard_limits`` are the device's own (flash, RAM). Raises ``UsageError`` for a relative limit
-    on a figure that the baseline does not have on this device.
+    ``hard_limits`` are the device's own (flash, RAM); ``device`` is what conditions call it. Raises
+    ``UsageError`` for a relative limit on a figure that the baseline does not have on this device.
     """
     conditions = []
     for field in fields(budget):
@@ -223,9 +225,11 @@ def absolute_conditions(
         fraction = limit.fraction if isinstance(limit, Relative) else None
         if isinstance(limit, Relative):
             limit = limit.fraction * _baseline_value(figure, baseline)
-        conditions.append(Condition(figure=figure, limit=float(limit), relative=fraction))
+        conditions.append(
+            Condition(figure=figure, limit=float(limit), relative=fraction, device=device)
+        )
     for name, value in hard_limits.items():
-        conditions.append(Condition(figure=name, limit=value, asked_by="device"))
+        conditions.append(Condition(figure=name, limit=value, asked_by="device", device=device))
     return tuple(conditions)
 
 

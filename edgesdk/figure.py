@@ -33,6 +33,9 @@ TITLES: Mapping[FigureName, str] = {
 }
 """Every figure's title, in the order in which figures are shown."""
 
+DEVICE_FIGURES: tuple[FigureName, ...] = ("latency_ms", "memory_bytes", "flash_bytes", "energy_mj")
+"""Figures of one file that differ from device to device, or that each device limits."""
+
 Figures = Mapping[FigureName, "Figure"]
 """What is known of one artifact; a name that is absent is not known."""
 
@@ -90,3 +93,8 @@ def best_figure(name: FigureName, sections: list[Figures]) -> Figure | None:
     """Return the figure of that name with the best standing, or None if none is known."""
     found = [section[name] for section in sections if name in section]
     return min(found, key=lambda figure: STANDINGS.index(figure.standing), default=None)
+
+
+def own_figures(figures: Figures) -> dict[FigureName, Figure]:
+    """Return the figures that a device has for itself: not the file's bytes nor its accuracy."""
+    return {name: figures[name] for name in DEVICE_FIGURES if name in figures}

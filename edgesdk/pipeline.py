@@ -8,7 +8,6 @@ from typing import NoReturn
 
 from edgesdk.budget import Budget, format_figure
 from edgesdk.cache import Cache, default_root
-from edgesdk.device import DeviceProfile
 from edgesdk.effort import Effort
 from edgesdk.errors import BudgetInfeasible
 from edgesdk.output import check_output, disk_errors, writing
@@ -22,14 +21,14 @@ from edgesdk.stages.baseline import establish_baseline, predict_baseline, with_a
 from edgesdk.stages.feedback import decide_only, find_attempt
 from edgesdk.stages.learning import learn_graph, learn_sensitivity
 from edgesdk.stages.planning import check_replay
-from edgesdk.stages.request import Request, for_graph, resolve
+from edgesdk.stages.request import Devices, Request, for_graph, resolve
 from edgesdk.stages.sealing import seal
 from edgesdk.task import Task
 from edgesdk.task_source import load_task
 
 
 def compile_task(
-    task: Task | str, *, device: str | DeviceProfile, out: str | Path, target: str | None = None,
+    task: Task | str, *, device: Devices, out: str | Path, target: str | None = None,
     budget: Budget | None = None, plan: Plan | None = None, effort: Effort | None = None,
     bench: Bench | None = None, accelerator: str = "auto", schemes: Collection[str] = (),
     cache: Path | None = None,
@@ -37,6 +36,8 @@ def compile_task(
 ) -> CompileResult:  # fmt: skip
     """Return the result of compiling a task for a device under a budget, written to ``out``.
 
+    Several devices are a fleet: one file that keeps the budget on each of them; it is measured for
+    the first one and predicted for the others.
     ``plan`` replays a plan instead of searching for one; ``effort`` bounds the training that a
     search may spend. With a ``bench`` every candidate is measured on it, and what it measures
     corrects the predictions for the next ones. ``schemes`` names the precisions that may be chosen,
@@ -80,7 +81,7 @@ def compile_task(
 
 
 def plan_task(
-    task: Task | str, *, device: str | DeviceProfile, target: str | None = None,
+    task: Task | str, *, device: Devices, target: str | None = None,
     budget: Budget | None = None, effort: Effort | None = None, accelerator: str = "auto",
     schemes: Collection[str] = (),
     cache: Path | None = None, progress: Progress | None = None,
@@ -131,6 +132,7 @@ def _result(request: Request, attempt: Attempt, *, artifact: Path | None) -> Com
         feasibility=attempt.feasibility,
         binding=binding_condition(attempt.verdicts, attempt.feasibility),
         reason=attempt.reason,
+        elsewhere=attempt.plan.elsewhere,
         parity=proof.runnable.parity if proof else None,
     )
 
@@ -138,10 +140,14 @@ def _result(request: Request, attempt: Attempt, *, artifact: Path | None) -> Com
 def _refuse(request: Request, attempt: Attempt) -> NoReturn:
     """Raise ``BudgetInfeasible`` with the nearest plan and how far its limits are off."""
     raise BudgetInfeasible(
-        f"{request.task.name} on {request.device.title}: {attempt.reason}",
+        f"{request.task.name} on {_where(request)}: {attempt.reason}",
         next_step=_next_step(attempt),
         result=_result(request, attempt, artifact=None),
     )
+
+
+def _where(request: Request) -> str:
+    return " and ".join(d.title for d in (request.device, *(o.device for o in request.others)))
 
 
 def _next_step(attempt: Attempt) -> str:
@@ -150,7 +156,8 @@ def _next_step(attempt: Attempt) -> str:
     if unknown:
         return f"drop the limit on {', '.join(unknown)}: nothing here tells that figure"
     out_of_reach = [
-        f"{row.figure} to {format_figure(row.figure, row.smallest)} ({row.smallest_option})"
+        f"{row.figure}{f' on {row.device}' if row.device else ''} to "
+        f"{format_figure(row.figure, row.smallest)} ({row.smallest_option})"
         for row in attempt.feasibility
         if not row.reachable and row.smallest is not None
     ]

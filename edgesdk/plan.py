@@ -179,6 +179,7 @@ class Price:
     """What one limit costs: the least expected loss at the limit, and at 0.9 and 1.1 of it.
 
     None where nothing fits. The difference over a tenth of the limit is its shadow price.
+    Of a fleet every device's limit moves by the same share, and ``limit`` is the first one's.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -199,6 +200,7 @@ class Plan:
     replaying it on another task is an error. ``reasons`` explain the choice in whole sentences.
     ``front`` are the options that nothing beats, the fastest first; ``prices`` what moving a limit
     would buy; ``gap`` how far the chosen widths may be from the best, as a share of their loss.
+    ``elsewhere`` predicts the figures on the other devices of a fleet, by their names.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -219,6 +221,7 @@ class Plan:
     prices: tuple[Price, ...]
     gap: float
     seed: int
+    elsewhere: Mapping[str, Mapping[FigureName, Figure]] = field(default_factory=dict)
     schema_version: Literal[1] = 1
 
     @property

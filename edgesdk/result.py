@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +36,7 @@ class CompileResult:
     or the nearest one when ``status`` is "infeasible"; ``binding`` then names the condition that
     comes least close. ``verdicts`` judge every condition by the best standing there is.
     ``parity`` says whether the file was run here and how closely it follows PyTorch, None where
-    nothing was emitted.
+    nothing was emitted. ``elsewhere`` predicts the figures on the fleet's other devices.
     """
 
     status: Status
@@ -55,6 +55,7 @@ class CompileResult:
     binding: FigureName | None = None
     reason: str = ""
     parity: Parity | None = None
+    elsewhere: Mapping[str, Figures] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that ``--json`` prints."""
@@ -73,6 +74,7 @@ class CompileResult:
             "verified": section(self.verified),
             "interpreted": section(self.interpreted),
             "measured": section(self.measured),
+            "elsewhere": {name: section(figures) for name, figures in self.elsewhere.items()},
             "budget": [to_builtins(verdict) for verdict in self.verdicts],
             "feasibility": [to_builtins(row) for row in self.feasibility],
             "binding": self.binding,

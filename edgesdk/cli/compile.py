@@ -16,7 +16,7 @@ from edgesdk.cli.console import Answer
 from edgesdk.cli.options import (
     AcceleratorOption,
     BinaryOption,
-    DeviceOption,
+    DevicesOption,
     DownloadOption,
     DropOption,
     EffortOption,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @command(app, "compile")
 def compile_command(
-    *, task: TaskArgument, device: DeviceOption,
+    *, task: TaskArgument, device: DevicesOption,
     out: Annotated[Path, typer.Option("-o", "--out", help="The artifact folder to write.")],
     target: TargetOption = None, latency: LatencyOption = None, memory: MemoryOption = None,
     size: SizeOption = None, download: DownloadOption = None, energy: EnergyOption = None,
@@ -110,7 +110,7 @@ def _keep_measurement(out: Path) -> None:
 
 @command(app, "plan")
 def plan_command(
-    *, task: TaskArgument, device: DeviceOption, target: TargetOption = None,
+    *, task: TaskArgument, device: DevicesOption, target: TargetOption = None,
     latency: LatencyOption = None, memory: MemoryOption = None, size: SizeOption = None,
     download: DownloadOption = None, energy: EnergyOption = None, max_drop: DropOption = None,
     effort: EffortOption = "standard", time: TimeOption = None, scheme: SchemeOption = None,
@@ -160,7 +160,8 @@ def show_result(result: CompileResult, console: Console) -> None:
     made = result.artifact is not None
     outcome = "keeps its budget" if result.verdicts and made else "made" if made else "is the plan"
     where = f" → {result.artifact}" if made else ""
-    what = f" for {result.device} ({result.target}) {outcome}{where}"
+    devices = " and ".join((result.device, *result.elsewhere))
+    what = f" for {devices} ({result.target}) {outcome}{where}"
     console.print(Text.assemble((result.plan.option, "bold"), what), soft_wrap=True)
     if result.verdicts:
         console.print(_budget_table(result))
@@ -171,6 +172,8 @@ def show_result(result: CompileResult, console: Console) -> None:
         if any(name in section for section in sections):
             figures.add_row(title, *(show_figure(name, section.get(name)) for section in sections))
     console.print(figures)
+    if result.elsewhere:
+        console.print(_elsewhere_table(result))
     if result.parity is not None:
         scored = any("accuracy" in section for section in sections)
         what = "Accuracy and parity" if scored else "Accuracy: not measured. Parity with PyTorch"
@@ -180,6 +183,19 @@ def show_result(result: CompileResult, console: Console) -> None:
     if made:
         out = shlex.quote(str(result.artifact))
         console.print(f"Next: edgesdk report {out} draws this as a page", soft_wrap=True)
+
+
+def _elsewhere_table(result: CompileResult) -> Table:
+    """Return what is predicted on the fleet's other devices."""
+    from edgesdk.figure import TITLES
+    from edgesdk.report.words import show_figure
+
+    table = Table("figure", *result.elsewhere, title="Predicted on the other devices")
+    for name, title in TITLES.items():
+        figures = [there.get(name) for there in result.elsewhere.values()]
+        if any(figures):
+            table.add_row(title, *(show_figure(name, figure) for figure in figures))
+    return table
 
 
 def _budget_table(result: CompileResult) -> Table:

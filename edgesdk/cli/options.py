@@ -26,6 +26,14 @@ PickleOption = Annotated[
 DeviceOption = Annotated[
     str, typer.Option("--device", help="The device; 'edgesdk devices list' names them.")
 ]
+DevicesOption = Annotated[
+    list[str],
+    typer.Option(
+        "--device",
+        help="The device; 'edgesdk devices list' names them. Given several times: one file that "
+        "keeps the budget on each of them.",
+    ),
+]
 TargetOption = Annotated[
     str | None,
     typer.Option("--target", help="executorch, coreml, tflite or onnx; default: the device's own."),

@@ -62,6 +62,7 @@ def write_plan(
         prices=(),
         gap=assessment.gap,
         seed=seed,
+        elsewhere=assessment.elsewhere,
     )
 
 
@@ -93,6 +94,8 @@ def _reasons(
     device: DeviceProfile, runtime: Runtime, recovery: Recovery, refused: Mapping[Scheme, str],
 ) -> tuple[str, ...]:  # fmt: skip
     where = f"{device.title} ({runtime.runtime} on {runtime.unit})"
+    if assessment.elsewhere:
+        where += f" and {', '.join(assessment.elsewhere)}"
     name, chosen = assessment.option.name, decision.chosen
     if chosen is None:
         text = f"No option fits {where}; {name} comes nearest."
@@ -100,8 +103,8 @@ def _reasons(
         text = f"{name} has the {decision.objective} among the options that fit {where}."
     else:
         text = (
-            f"{name} was probed and fits {where}; {chosen.option.name} promises too little less loss "
-            f"({chosen.expected_loss:.4g} for {assessment.expected_loss:.4g}) to be probed, too."
+            f"{name} was probed and fits {where}; {chosen.option.name} promises too little less "
+            f"loss ({chosen.expected_loss:.4g} for {assessment.expected_loss:.4g}) to be probed."
         )
     reasons = [text, *(f"{explain_verdict(v)}." for v in assessment.verdicts)]
     if decision.objective == "least latency":
@@ -198,6 +201,7 @@ def explain_verdict(verdict: Verdict) -> str:
         return verdict.reason
     figure = verdict.figure
     text = f"{TITLES[name]} {format_figure(name, figure.value)}"
+    text += f" on {verdict.condition.device}" if verdict.condition.device else ""
     if figure.standing == "predicted" and figure.low is not None and figure.high is not None:
         low, high = format_figure(name, figure.low), format_figure(name, figure.high)
         text += f" (between {low} and {high})"

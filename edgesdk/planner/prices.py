@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from edgesdk.budget import Condition, format_figure
-from edgesdk.figure import TITLES
+from edgesdk.figure import TITLES, FigureName
 from edgesdk.plan import Price
 
 STEP = 0.1
@@ -16,27 +16,38 @@ BestLoss = Callable[[Sequence[Condition]], float | None]
 
 
 def shadow_prices(conditions: Sequence[Condition], best_loss: BestLoss) -> tuple[Price, ...]:
-    """Return the price of every limit that was asked for, the others held.
+    """Return the price of every limit that was asked for, the others held; on all devices of a
+    fleet it moves together.
 
     By solving the program anew, not from the duals of its relaxation: widths come in steps, and
     between two of them a dual promises what no network has.
     """
-    asked = [c for c in conditions if c.figure != "accuracy_drop" and c.asked_by == "budget"]
+    asked = {
+        c.figure: c.limit
+        for c in reversed(conditions)  # so that the first device's limit is the one named
+        if c.figure != "accuracy_drop" and c.asked_by == "budget"
+    }
     at_limit = best_loss(conditions) if asked else None
 
-    def moved(condition: Condition, factor: float) -> float | None:
-        other = replace(condition, limit=factor * condition.limit)
-        return best_loss([other if c == condition else c for c in conditions])
+    def moved(figure: FigureName, factor: float) -> float | None:
+        return best_loss(
+            [
+                replace(c, limit=factor * c.limit)
+                if c.figure == figure and c.asked_by == "budget"
+                else c
+                for c in conditions
+            ]
+        )
 
     return tuple(
         Price(
-            figure=condition.figure,
-            limit=condition.limit,
+            figure=figure,
+            limit=limit,
             expected_loss=at_limit,
-            tighter_loss=moved(condition, 1 - STEP),
-            looser_loss=moved(condition, 1 + STEP),
+            tighter_loss=moved(figure, 1 - STEP),
+            looser_loss=moved(figure, 1 + STEP),
         )
-        for condition in asked
+        for figure, limit in reversed(asked.items())
     )
 
 

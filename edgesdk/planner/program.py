@@ -69,23 +69,25 @@ class Losses:
         return float(self.network + widths + sum(self.departures[d] for d in departures))
 
 
-def solve(tables: CostTables, losses: Losses, limits: Limits) -> Solution | None:
+def solve(
+    tables: Sequence[CostTables], losses: Losses, limits: Sequence[Limits]
+) -> Solution | None:
     """Return the widths and departures with the least loss within the limits, None if none are.
 
-    Deterministic. Stops at a gap of 1 % or after 20 seconds, and says the gap it has.
+    One table and one set of limits for each device that the same network must fit; they share
+    choices and departures, and of equal losses the first device's latency decides. Deterministic.
+    Stops at a gap of 1 % or after 20 seconds, and says the gap it has.
     """
     layout = _Layout.of(tables)
     loss = layout.row(losses.widths, {}, [np.array(value) for value in losses.departures])
     loss[layout.constant_at] = losses.network
-    latency = layout.cost_row(tables.latency_ms, [d.latency_ms for d in tables.departures])
-    weights = layout.cost_row(tables.weight_bytes, [d.weight_bytes for d in tables.departures])
     rows = [
-        (latency, limits.latency_ms - tables.latency_ms.constant),
-        (weights, limits.weight_bytes - tables.weight_bytes.constant),
+        row
+        for table, limit in zip(tables, limits, strict=True)
+        for row in _rows(table, layout, limit)
     ]
-    if np.isfinite(limits.memory_bytes):
-        rows += _memory_rows(tables, layout, weights, limits.memory_bytes)
     bounded = [(row, limit) for row, limit in rows if np.isfinite(limit)]
+    latency = _latency_row(tables[0], layout)
     scale = max(float(np.abs(latency).max(initial=0.0)), 1e-12)
     goal = loss + _TIE * np.abs(loss).max(initial=1e-9) * latency / scale
     constraints = [LinearConstraint(layout.equalities, layout.right_sides, layout.right_sides)]
@@ -111,6 +113,22 @@ def solve(tables: CostTables, losses: Losses, limits: Limits) -> Solution | None
         loss=losses.at(places, departures),
         gap=float(result.mip_gap or 0.0),
     )
+
+
+def _latency_row(tables: CostTables, layout: _Layout) -> Floats:
+    return layout.cost_row(tables.latency_ms, [d.latency_ms for d in tables.departures])
+
+
+def _rows(tables: CostTables, layout: _Layout, limits: Limits) -> list[tuple[Floats, float]]:
+    """Return a device's constraints: coefficients, and what their sum may be at most."""
+    weights = layout.cost_row(tables.weight_bytes, [d.weight_bytes for d in tables.departures])
+    rows = [
+        (_latency_row(tables, layout), limits.latency_ms - tables.latency_ms.constant),
+        (weights, limits.weight_bytes - tables.weight_bytes.constant),
+    ]
+    if np.isfinite(limits.memory_bytes):
+        rows += _memory_rows(tables, layout, weights, limits.memory_bytes)
+    return rows
 
 
 def _memory_rows(
@@ -155,14 +173,16 @@ class _Layout:
     bound_sides: Floats
 
     @classmethod
-    def of(cls, tables: CostTables) -> _Layout:
+    def of(cls, every: Sequence[CostTables]) -> _Layout:
+        tables = every[0]
         sizes = tuple(len(row) for row in tables.choices)
         starts = tuple(int(n) for n in np.cumsum((0, *sizes))[:-1])
         departures_at = sum(sizes)
         constant_at = departures_at + len(tables.departures)
         size = constant_at + 1
         pair_starts = {}
-        for a, b in sorted({*tables.latency_ms.pair, *tables.weight_bytes.pair}):
+        pairs = {pair for t in every for pair in (*t.latency_ms.pair, *t.weight_bytes.pair)}
+        for a, b in sorted(pairs):
             pair_starts[a, b] = size
             size += sizes[a] * sizes[b]
         departure_starts = []

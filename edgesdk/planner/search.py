@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import ConfigDict
 
 from edgesdk.budget import Budget, Condition, Verdict, judge
 from edgesdk.errors import UsageError
-from edgesdk.figure import Figure, FigureName, Figures
+from edgesdk.figure import Figure, FigureName, Figures, best_figure
 from edgesdk.planner.departures import rank_of
+from edgesdk.planner.limits import is_provable
 from edgesdk.planner.options import Option, option_for
 from edgesdk.planner.prediction import predict_drop
 from edgesdk.planner.proposals import Proposed
@@ -31,7 +32,8 @@ class Assessment:
 
     ``expected_loss`` is before recovery; options are ranked by it and a little for each layer that
     departs from the network's scheme (``rank``). ``gap`` is how far from
-    the least one the program may have stopped, as a share of it.
+    the least one the program may have stopped, as a share of it. ``elsewhere`` are the figures on
+    the other devices of a fleet, by their names.
     """
 
     option: Option
@@ -40,6 +42,12 @@ class Assessment:
     verdicts: tuple[Verdict, ...]
     plausible: bool
     gap: float = 0.0
+    elsewhere: Mapping[str, Figures] = field(default_factory=dict)
+
+    @property
+    def slowest_ms(self) -> float:
+        """The predicted latency on the device of the fleet where it is longest."""
+        return max(f["latency_ms"].value for f in (self.predicted, *self.elsewhere.values()))
 
     @property
     def rank(self) -> float:
@@ -54,7 +62,10 @@ class Assessment:
 
 @dataclass(frozen=True, kw_only=True)
 class Feasibility:
-    """One condition over all options: the smallest figure reachable, the original's, the limit."""
+    """One condition over all options: the smallest figure reachable, the original's, the limit.
+
+    ``device`` as in ``Condition``.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -64,6 +75,7 @@ class Feasibility:
     smallest_option: str | None
     original: float | None
     reachable: bool
+    device: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +115,10 @@ def decide(
         drop = predict_drop(option, sensitivity, recovers=recovers)
         predicted = {**proposed.costs, **(_named_drop(drop))}
         known = tried.get(option, {})
-        verdicts = tuple(judge(condition, [known, predicted]) for condition in conditions)
+        verdicts = tuple(
+            judge(condition, sections_on(condition.device, [known, predicted], proposed.elsewhere))
+            for condition in conditions
+        )
         hopeful = repairs and "accuracy_drop" not in known
         least = _least_drop(option, sensitivity, recovers=recovers) if hopeful else None
         assessments.append(
@@ -114,6 +129,7 @@ def decide(
                 verdicts=verdicts,
                 plausible=all(_plausible(verdict, provable, least) for verdict in verdicts),
                 gap=proposed.gap,
+                elsewhere=proposed.elsewhere,
             )
         )
     ranked = tuple(sorted(assessments, key=lambda a: _rank(a, objective)))
@@ -126,6 +142,18 @@ def decide(
         feasibility=tuple(_feasibility(c, ranked, full, provable) for c in conditions),
         objective=objective,
     )
+
+
+def sections_on(
+    device: str, sections: Sequence[Figures], elsewhere: Mapping[str, Figures]
+) -> list[Figures]:
+    """Return what judges a condition on a device: ``sections`` on the one the artifact is first
+    for; on another one what is predicted there, and of these the bytes of the file they share."""
+    if not device:
+        return list(sections)
+    known = best_figure("size_bytes", list(sections))
+    shared: Figures = {} if known is None else {"flash_bytes": known}
+    return [shared, elsewhere[device]]
 
 
 def _named_drop(drop: Figure | None) -> dict[FigureName, Figure]:
@@ -152,7 +180,7 @@ def resolve_budget(budget: Budget, *, can_score: bool) -> tuple[Budget, Objectiv
 
 
 def _rank(assessment: Assessment, objective: Objective) -> tuple[float, float, str]:
-    latency = assessment.predicted["latency_ms"].value
+    latency = assessment.slowest_ms
     if objective == "least latency":
         return latency, assessment.rank, assessment.option.name
     return assessment.rank, latency, assessment.option.name
@@ -181,7 +209,7 @@ def _plausible(
     figure = verdict.figure
     if figure is None or figure.standing != "predicted":
         return verdict.met
-    if verdict.condition.figure not in provable:
+    if not is_provable(verdict.condition, provable):
         return verdict.met
     optimistic: float | None = figure.value
     if verdict.condition.figure == "accuracy_drop":
@@ -231,4 +259,5 @@ def _feasibility(
         smallest_option=smallest[1],
         original=original.figure.upper if original.figure else None,
         reachable=any(_plausible(verdict, provable) for verdict, _ in judged),
+        device=condition.device,
     )

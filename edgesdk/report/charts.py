@@ -117,7 +117,11 @@ def _role(*, is_chosen: bool, is_efficient: bool) -> str:
 
 def _limit_rule(artifact: ArtifactData, name: FigureName, channel: str) -> Spec:
     """Return a dashed line at the strictest limit on a figure, nothing where there is none."""
-    limits = [v.condition.limit for v in artifact.verdicts if v.condition.figure == name]
+    limits = [
+        v.condition.limit
+        for v in artifact.verdicts
+        if v.condition.figure == name and not v.condition.device
+    ]
     if not limits:
         return {}
     return {

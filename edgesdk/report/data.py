@@ -31,6 +31,17 @@ class FigureRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ElsewhereRow:
+    """What is predicted of one figure on another device of the fleet."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    device: str
+    figure: FigureName
+    predicted: Figure
+
+
+@dataclass(frozen=True, kw_only=True)
 class Agreement:
     """A prediction beside what turned out: ``ratio`` is known over predicted.
 
@@ -138,6 +149,7 @@ class ArtifactData:
     reasons: tuple[str, ...]
     steps: tuple[str, ...]
     layers: LayerChanges
+    elsewhere: tuple[ElsewhereRow, ...]
     measurements: tuple[ReportMeasurement, ...]
     tool_versions: Mapping[str, str]
     device_commands: tuple[str, ...]

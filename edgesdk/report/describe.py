@@ -18,6 +18,7 @@ from edgesdk.report.data import (
     Agreement,
     ArtifactData,
     ComparisonRow,
+    ElsewhereRow,
     FigureRow,
     MeasuredLayer,
     PlanOption,
@@ -89,6 +90,7 @@ def describe_artifact(
         reasons=plan.reasons,
         steps=tuple(explain_step(step) for step in plan.steps),
         layers=layers,
+        elsewhere=_elsewhere_rows(manifest),
         measurements=tuple(_measurement(item, manifest, layers) for item in given),
         tool_versions=manifest.tool_versions,
         device_commands=manifest.device_commands,
@@ -131,7 +133,9 @@ def _judged(manifest: Manifest, measured: Figures) -> tuple[Verdict, ...]:
     sections = [measured, manifest.verified, manifest.interpreted, manifest.predicted]
     changed = {name for name, figure in measured.items() if manifest.measured.get(name) != figure}
     return tuple(
-        judge(verdict.condition, sections) if verdict.condition.figure in changed else verdict
+        judge(verdict.condition, sections)
+        if verdict.condition.figure in changed and not verdict.condition.device
+        else verdict
         for verdict in manifest.budget
     )
 
@@ -156,6 +160,15 @@ def _figure_rows(manifest: Manifest, measured: Figures) -> tuple[FigureRow, ...]
         )
         for name in TITLES
         if any(name in section for section in (*sections, manifest.baseline))
+    )
+
+
+def _elsewhere_rows(manifest: Manifest) -> tuple[ElsewhereRow, ...]:
+    return tuple(
+        ElsewhereRow(device=device, figure=name, predicted=figures[name])
+        for device, figures in manifest.elsewhere.items()
+        for name in TITLES
+        if name in figures
     )
 
 
@@ -274,7 +287,9 @@ def _measurement(
 def _commands(manifest: Manifest, label: str) -> tuple[str, ...]:
     """Return the commands that check the artifact, replay its plan and search for it anew."""
     task = manifest.task_reference or "TASK"
-    made_for = ("--device", manifest.device, "--target", manifest.target)
+    devices = (manifest.device, *manifest.elsewhere)
+    named = (word for name in devices for word in ("--device", name))
+    made_for = (*named, "--target", manifest.target)
     return (
         f"(cd {shell_line(label)} && sha256sum --check manifest.sha256)",
         shell_line("edgesdk", "verify", label, "--task", task),

@@ -44,6 +44,7 @@ def show_interval(name: FigureName, figure: Figure) -> str:
 def show_condition(condition: Condition) -> str:
     """Return the figure's title, and whose limit it is where nobody had to state it."""
     title = TITLES[condition.figure]
+    title += f" on {condition.device}" if condition.device else ""
     return f"{title} (of the device)" if condition.asked_by == "device" else title
 
 
@@ -79,6 +80,8 @@ def budget_flags(verdicts: Sequence[Verdict]) -> list[str]:
     """Return the flags of ``compile`` that ask for the same budget."""
     flags = []
     for condition in (verdict.condition for verdict in verdicts):
+        if condition.device:  # asked of every device of a fleet, once
+            continue
         if condition.asked_by == "budget" and condition.figure in _FLAGS:
             unit = _UNITS.get(condition.figure, "B")
             limit = f"{condition.limit:.10g}{unit}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from edgesdk.budget import Verdict, absolute_conditions, judge
+from edgesdk.budget import Verdict, judge
 from edgesdk.figure import Figure, FigureName, Figures
 from edgesdk.plan import Plan
 from edgesdk.planner.explanation import broken_verdicts, explain_verdict
-from edgesdk.planner.search import Feasibility, resolve_budget
+from edgesdk.planner.search import Feasibility, resolve_budget, sections_on
 from edgesdk.stages.baseline import Baseline
 from edgesdk.stages.compression import compress, model_key
 from edgesdk.stages.emission import emit
@@ -72,14 +72,14 @@ def judge_proof(
     can_score = request.task.evaluate is not None
     given = replayed and request.budget.is_empty
     budget = request.budget if given else resolve_budget(request.budget, can_score=can_score)[0]
-    conditions = absolute_conditions(
-        budget,
-        _timed_beside(baseline, proof),
-        request.device.hard_limits(request.runtime.target),
-    )
+    conditions = request.conditions(budget, _timed_beside(baseline, proof), baseline.elsewhere)
     predicted = {**plan.predicted, **proof.predicted}
     sections = [proof.measured, proof.verified, proof.interpreted, predicted]
-    return tuple(judge(c, sections) for c in conditions if c.figure not in proof.left_open)
+    return tuple(
+        judge(c, sections_on(c.device, sections, plan.elsewhere))
+        for c in conditions
+        if c.device or c.figure not in proof.left_open
+    )
 
 
 def _timed_beside(baseline: Baseline, proof: Proof) -> dict[FigureName, Figure]:

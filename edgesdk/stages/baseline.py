@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from edgesdk.figure import Figure, FigureName
+from edgesdk.figure import Figure, FigureName, Figures, own_figures
 from edgesdk.graph import OpGraph
+from edgesdk.layer_format import LayerSchemes
 from edgesdk.planner.prediction import predict_costs
 from edgesdk.scheme import Scheme
 from edgesdk.stages.compression import compressed_model
 from edgesdk.stages.emission import emit
+from edgesdk.stages.fleet import Member
 from edgesdk.stages.proof import Proof, prove
 from edgesdk.stages.request import Request
 from edgesdk.stages.scoring import score_original
@@ -21,13 +24,33 @@ class Baseline:
     """The float original's best figures, and (once emitted) the proof of its file.
 
     ``provable`` names the figures that emitting a model for this request establishes here.
+    ``elsewhere`` predicts the figures on the other devices of a fleet.
     """
 
     graph: OpGraph
     scheme: Scheme
     figures: Mapping[FigureName, Figure]
     provable: frozenset[FigureName]
+    elsewhere: Mapping[str, Figures]
     proof: Proof | None = None
+
+
+def predict_elsewhere(
+    request: Request, graph: OpGraph, scheme: Scheme,
+    layer_schemes: LayerSchemes = MappingProxyType({}),
+) -> dict[str, Figures]:  # fmt: skip
+    """Return what a graph costs on each of the fleet's other devices, by their names."""
+    return {
+        other.device.name: _costs_on(other, graph, scheme, layer_schemes)
+        for other in request.others
+    }
+
+
+def _costs_on(
+    other: Member, graph: OpGraph, scheme: Scheme,
+    layer_schemes: LayerSchemes = MappingProxyType({}),
+) -> Figures:  # fmt: skip
+    return own_figures(predict_costs(graph, other.runtime, scheme, layer_schemes))
 
 
 def predict_baseline(request: Request, graph: OpGraph) -> Baseline:
@@ -41,6 +64,11 @@ def predict_baseline(request: Request, graph: OpGraph) -> Baseline:
         scheme=scheme,
         figures=predict_costs(graph, request.runtime, scheme),
         provable=frozenset(provable),
+        # Each device's own float form: one computes fp16 and another fp32.
+        elsewhere={
+            other.device.name: _costs_on(other, graph, other.runtime.float_scheme)
+            for other in request.others
+        },
     )
 
 
@@ -60,6 +88,7 @@ def establish_baseline(request: Request, graph: OpGraph) -> Baseline:
         scheme=predicted.scheme,
         figures=figures,
         provable=predicted.provable | set(proof.verified) | set(proof.measured),
+        elsewhere=predicted.elsewhere,
         proof=proof,
     )
 

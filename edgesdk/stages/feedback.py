@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from edgesdk.budget import Condition, Relative, Verdict, absolute_conditions
+from edgesdk.budget import Condition, Relative, Verdict
 from edgesdk.cost.calibration import calibrate
 from edgesdk.cost.latency import predict_latency
 from edgesdk.device import DeviceProfile, Runtime
@@ -88,7 +88,7 @@ class Search:
     def of(cls, request: Request, sensitivity: Sensitivity, baseline: Baseline) -> Search:
         """Return the search of a request, with nothing learned yet."""
         proposer = Proposer(
-            sensitivity=sensitivity, runtime=request.runtime, schemes=request.schemes
+            sensitivity=sensitivity, runtimes=request.runtimes, schemes=request.schemes
         )
         return cls(
             request=request,
@@ -105,9 +105,9 @@ class Search:
         options.
         """
         full = self.sensitivity.widths.full
-        runtime, conditions, objective = self._terms(knowledge)
+        runtimes, conditions, objective = self._terms(knowledge)
         proposals = self.proposer.propose(
-            runtime, conditions, self.baseline.provable, knowledge.learned
+            runtimes, conditions, self.baseline.provable, knowledge.learned
         )
         decision = decide(
             [item for item in proposals if pruned or item.option.widths == full],
@@ -180,27 +180,28 @@ class Search:
 
     def priced(self, plan: Plan, knowledge: Knowledge) -> Plan:
         """Return the plan with what moving each limit would buy."""
-        runtime, conditions, _ = self._terms(knowledge)
+        runtimes, conditions, _ = self._terms(knowledge)
 
         def best_loss(moved: Sequence[Condition]) -> float | None:
             provable, tried = self.baseline.provable, knowledge.learned
-            return self.proposer.best_loss(runtime, moved, provable, tried)
+            return self.proposer.best_loss(runtimes, moved, provable, tried)
 
         self.request.progress.step("Pricing the limits")
         prices = shadow_prices(conditions, best_loss)
         reasons = (*plan.reasons, *(explain_price(price) for price in prices))
         return replace(plan, prices=prices, reasons=reasons)
 
-    def _terms(self, knowledge: Knowledge) -> tuple[Runtime, tuple[Condition, ...], Objective]:
-        """Return the corrected runtime, the absolute conditions and what is minimised."""
+    def _terms(
+        self, knowledge: Knowledge
+    ) -> tuple[Mapping[str, Runtime], tuple[Condition, ...], Objective]:
+        """Return the runtimes, the first one corrected, the absolute conditions and what is
+        minimised."""
         request = self.request
         can_score = self.sensitivity.metric is not None
         budget, objective = resolve_budget(request.budget, can_score=can_score)
-        device = knowledge.corrected(request)
-        target = request.runtime.target
-        hard_limits = device.hard_limits(target)
-        conditions = absolute_conditions(budget, self.baseline.figures, hard_limits)
-        return device.runtime_for(target), conditions, objective
+        conditions = request.conditions(budget, self.baseline.figures, self.baseline.elsewhere)
+        corrected = knowledge.corrected(request).runtime_for(request.runtime.target)
+        return {**request.runtimes, "": corrected}, conditions, objective
 
 
 def find_attempt(request: Request, sensitivity: Sensitivity, baseline: Baseline) -> Attempt:

@@ -13,7 +13,7 @@ from edgesdk.planner.explanation import Recovery, write_plan
 from edgesdk.planner.prediction import predict_costs
 from edgesdk.planner.search import Assessment, Decision
 from edgesdk.planner.sensitivity import Sensitivity
-from edgesdk.stages.baseline import Baseline
+from edgesdk.stages.baseline import Baseline, predict_elsewhere
 from edgesdk.stages.request import Request
 from edgesdk.trace import trace
 
@@ -50,6 +50,7 @@ def replanned(request: Request, plan: Plan, model: CompressedModel) -> Plan:
         plan,
         option=f"{plan.scheme}, edited plan",
         predicted=predict_costs(graph, request.runtime, plan.scheme, plan.layer_schemes),
+        elsewhere=predict_elsewhere(request, graph, plan.scheme, plan.layer_schemes),
         reasons=("The steps were edited after the plan was made; they are carried out as given.",),
         rejected=(),
         front=(),
@@ -64,6 +65,7 @@ def check_replay(request: Request, plan: Plan) -> None:
         "task": (plan.task_key, request.key),
         "device": (plan.device, request.device.name),
         "target": (plan.target, request.target.name),
+        "fleet": (sorted(plan.elsewhere), sorted(m.device.name for m in request.others)),
     }
     for what, (planned, asked) in wanted.items():
         if planned != asked:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
-from edgesdk.budget import Budget
+from edgesdk.budget import Budget, Condition
 from edgesdk.cache import Cache, key_of
 from edgesdk.compress.accelerator import find_accelerator
 from edgesdk.device import DeviceProfile, Runtime
 from edgesdk.device_files import load_device
 from edgesdk.effort import Effort
 from edgesdk.errors import TargetUnavailable, UnsupportedModel, UsageError, unknown_name
+from edgesdk.figure import Figures
 from edgesdk.graph import OpGraph
 from edgesdk.host_runtime import HostRuntime
 from edgesdk.layer_format import scheme_refusal
@@ -28,11 +29,21 @@ from edgesdk.scheme import (
     QuantizerName,
     Scheme,
 )
+from edgesdk.stages.fleet import (
+    Member,
+    common_target,
+    fleet_conditions,
+    joint_runtime,
+    members_of,
+)
 from edgesdk.target import Capability, Target, find_target, require, target_names
 from edgesdk.task import InputSpec, OutputSpec, Task
 from edgesdk.task_source import check_task, input_specs, output_specs, task_key
 
 HOST = "host"
+
+Devices = str | DeviceProfile | Sequence[str | DeviceProfile]
+"""A device, or a fleet of them: by name, by profile file or as a profile."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,7 +52,8 @@ class Request:
     ``refused`` says why for the others; ``quantizer`` whose rules its int8 follows, if known.
     ``baseline_scheme`` is the float form that the original is emitted in, whether or not it may be
     chosen. ``key`` is the hash of the task. ``bench`` is where another device than this machine is
-    measured, None where none is at hand."""
+    measured, None where none is at hand. ``others`` are the devices that the same file must keep
+    the budget on, too."""
 
     task: Task
     key: str
@@ -49,6 +61,7 @@ class Request:
     outputs: tuple[OutputSpec, ...]
     device: DeviceProfile
     runtime: Runtime
+    others: tuple[Member, ...]
     target: Target
     schemes: tuple[Scheme, ...]
     refused: Mapping[Scheme, str]
@@ -74,8 +87,26 @@ class Request:
 
     @property
     def mixes(self) -> Mixes:
-        """The schemes that single layers may leave the network's for, where the target mixes."""
-        return planned_mixes(self.target.capability(self.runtime).mixes, self.schemes)
+        """The schemes that single layers may leave the network's for, where the target mixes: on
+        every device."""
+        first, *others = (self.target.capability(r).mixes for r in self.runtimes.values())
+        shared = {
+            base: tuple(s for s in schemes if all(s in other.get(base, ()) for other in others))
+            for base, schemes in first.items()
+        }
+        return planned_mixes(shared, self.schemes)
+
+    @property
+    def runtimes(self) -> dict[str, Runtime]:
+        """The runtime on every device, by what conditions call it: the first one has no name."""
+        return {"": self.runtime, **{other.device.name: other.runtime for other in self.others}}
+
+    def conditions(
+        self, budget: Budget, baseline: Figures, elsewhere: Mapping[str, Figures]
+    ) -> tuple[Condition, ...]:
+        """Return a budget's conditions on every device; relative limits are of the baselines."""
+        first = Member(device=self.device, runtime=self.runtime)
+        return fleet_conditions(budget, baseline, first, self.others, elsewhere)
 
     @property
     def host_runtime(self) -> HostRuntime | None:
@@ -94,7 +125,7 @@ class Request:
 
 
 def resolve(
-    task: Task, *, device: str | DeviceProfile, target: str | None, budget: Budget, effort: Effort,
+    task: Task, *, device: Devices, target: str | None, budget: Budget, effort: Effort,
     accelerator: str, cache: Cache, progress: Progress, needs_toolchain: bool,
     bench: Bench | None = None, only: Collection[str] = (),
 ) -> Request:  # fmt: skip
@@ -103,10 +134,13 @@ def resolve(
     ``needs_toolchain`` is false where nothing will be emitted (``plan``). ``only`` names the
     schemes that may be chosen, all that are possible where it is empty.
     """
-    profile = load_device(device) if isinstance(device, str) else device
+    profile, *rest = profiles = _profiles(device)
     bench = _check_bench(bench, profile)
-    _check_target(profile, target)
-    runtime = profile.runtime_for(target)
+    target = common_target(profiles, target)
+    for each in profiles:
+        _check_target(each, target)
+    others = members_of(profile.runtime_for(target), rest)
+    runtime = joint_runtime(profile.runtime_for(target), others)
     if bench is not None:
         _check_unit(bench, profile, runtime)
     found = find_target(runtime.target)
@@ -115,14 +149,23 @@ def resolve(
         found.host_runtime(runtime)  # so that a missing one is named before any work
     capability = found.capability(runtime)
     refused = _refused(task, capability)
-    schemes = [scheme for scheme in capability.schemes if scheme not in refused]
-    floats = [scheme for scheme in schemes if scheme in FLOAT_SCHEMES]
+    floats = [s for s in capability.schemes if s in FLOAT_SCHEMES and s not in refused]
     if not floats:
         raise TargetUnavailable(
             f"target {found.name!r} emits no float model for {profile.name}",
             expected=f"one of its precisions: {refused}",
         )
-    schemes = _only(only, schemes, refused, where=f"{found.name} for {profile.name}")
+    refused = _refused_elsewhere(found, others) | refused
+    schemes = [scheme for scheme in capability.schemes if scheme not in refused]
+    where = f"{found.name} for {' and '.join(each.name for each in profiles)}"
+    schemes = _only(only, schemes, refused, where=where)
+    if not schemes:
+        raise TargetUnavailable(
+            f"no precision is possible on {where}",
+            expected="one that every device computes, of "
+            + "; ".join(f"{scheme} ({reason})" for scheme, reason in refused.items()),
+            next_step="compile for each group of devices apart",
+        )
     progress.step("Checking the task")
     check_task(task)
     return Request(
@@ -132,6 +175,7 @@ def resolve(
         outputs=output_specs(task),
         device=profile,
         runtime=runtime,
+        others=others,
         target=found,
         schemes=tuple(schemes),
         refused=refused,
@@ -144,6 +188,22 @@ def resolve(
         progress=progress,
         bench=bench,
     )
+
+
+def _profiles(device: Devices) -> list[DeviceProfile]:
+    given = [device] if isinstance(device, str | DeviceProfile) else list(device)
+    if not given:
+        raise UsageError("no device was named", next_step="see 'edgesdk devices list'")
+    return [load_device(each) if isinstance(each, str) else each for each in given]
+
+
+def _refused_elsewhere(target: Target, others: Sequence[Member]) -> dict[Scheme, str]:
+    """Return the schemes that the fleet's other devices rule out, each with the reason."""
+    return {
+        scheme: f"{other.device.title}: {reason}"
+        for other in others
+        for scheme, reason in target.capability(other.runtime).refused.items()
+    }
 
 
 def _refused(task: Task, capability: Capability) -> dict[Scheme, str]:

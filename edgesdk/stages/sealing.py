@@ -67,6 +67,7 @@ def seal(
         interpreted=result.interpreted,
         measured=result.measured,
         budget=result.verdicts,
+        elsewhere=result.elsewhere,
         measurement=proof.measurement,
     )
     data = describe_artifact(folder, described, attempt.plan, layers, label="OUT")

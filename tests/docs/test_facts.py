@@ -21,7 +21,7 @@ from edgesdk.figure import STANDINGS
 from edgesdk.measurement import Measurement
 from edgesdk.parity import MINIMUM_SQNR_DB
 from edgesdk.plan import Distil, Plan
-from edgesdk.planner import program, proposals, sensing
+from edgesdk.planner import limits, program, proposals, sensing
 from edgesdk.planner.search import DEFAULT_MAX_DROP
 from edgesdk.planner.tables import width_choices
 from edgesdk.stages import feedback
@@ -110,7 +110,7 @@ def test_numbers_in_prose_are_the_code_s() -> None:
     assert f"more than {100 * program.GAP:g} % better" in plan
     assert f"after {program.TIME_LIMIT_S:g} seconds" in plan
     assert f"up to {proposals._ROUNDS} times" in plan
-    assert f"aims at {100 * proposals._AIM:g} % of a latency limit" in plan
+    assert f"aims at {100 * limits.AIM:g} % of a latency limit" in plan
     assert f"no more than {100 * (1 - feedback._WORTH_A_PROBE):.0f} %" in plan
     [row] = width_choices((64,), (1,), 1)
     assert (len(row), row[0]) == (8, 64 // 8)

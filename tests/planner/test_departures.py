@@ -139,8 +139,8 @@ def test_the_drop_expected_lies_between_what_was_scored(found: Sensitivity) -> N
 
 
 def test_the_program_repairs_it_and_no_more(found: Sensitivity, runtime: Runtime) -> None:
-    proposer = Proposer(sensitivity=found, runtime=runtime, schemes=SCHEMES)
-    proposed = proposer.propose(runtime, (), frozenset())
+    proposer = Proposer(sensitivity=found, runtimes={"": runtime}, schemes=SCHEMES)
+    proposed = proposer.propose({"": runtime}, (), frozenset())
     best = min((item.option for item in proposed if item.option.scheme == BASE), key=found.rank)
     assert best.departures == (Departure(RUINED, "fp32"),)
     assert best.name.startswith("int8_dynamic with 1 layer fp32")

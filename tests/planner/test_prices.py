@@ -26,6 +26,19 @@ def test_every_limit_asked_for_is_moved_while_the_others_are_held() -> None:
     assert (size.tighter_loss, size.looser_loss) == (1.25, 1.25)
 
 
+def test_of_a_fleet_a_limit_moves_on_all_devices_together() -> None:
+    there = Condition(figure="latency_ms", limit=30.0, device="board")
+    seen: list[list[float]] = []
+
+    def loss(conditions: Sequence[Condition]) -> float:
+        seen.append([c.limit for c in conditions])
+        return 1.0
+
+    (latency,) = shadow_prices((LATENCY, there), loss)
+    assert latency.limit == 8.0
+    assert seen == [[8.0, 30.0], [pytest.approx(7.2), 27.0], [pytest.approx(8.8), 33.0]]
+
+
 def test_without_limits_nothing_has_a_price() -> None:
     assert shadow_prices((FLASH, DROP), loss_of) == ()
 

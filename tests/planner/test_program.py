@@ -1,6 +1,7 @@
 """The program against trying everything, on tables small enough for that."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given, settings
@@ -124,7 +125,7 @@ def test_it_finds_what_trying_everything_finds(
     made, losses = tables(seed, weights_in_ram=weights_in_ram)
     everything = itertools.product(*(range(n) for n in WIDTHS))
     fitting = [p for p in everything if keeps(made, p, limits)]
-    found = solve(made, losses, limits)
+    found = solve([made], losses, [limits])
     if not fitting:
         assert found is None
         return
@@ -143,7 +144,7 @@ def test_widths_and_departures_are_chosen_together(
     made, losses = tables(seed, weights_in_ram=weights_in_ram, departing=True)
     everything = itertools.product(itertools.product(*map(range, WIDTHS)), departed_sets(made))
     fitting = [(p, d) for p, d in everything if keeps(made, p, limits, d)]
-    found = solve(made, losses, limits)
+    found = solve([made], losses, [limits])
     if not fitting:
         assert found is None
         return
@@ -157,7 +158,7 @@ def test_widths_and_departures_are_chosen_together(
 
 def test_without_limits_every_layer_that_gains_departs() -> None:
     made, losses = tables(4, weights_in_ram=False, departing=True)
-    found = solve(made, losses, Limits())
+    found = solve([made], losses, [Limits()])
     assert found is not None
     assert found.places == tuple(n - 1 for n in WIDTHS)
     assert found.departures == (0, 2, 3)
@@ -165,7 +166,7 @@ def test_without_limits_every_layer_that_gains_departs() -> None:
 
 def test_without_limits_everything_stays() -> None:
     made, losses = tables(1, weights_in_ram=False)
-    found = solve(made, losses, Limits())
+    found = solve([made], losses, [Limits()])
     assert found is not None
     assert found.places == tuple(n - 1 for n in WIDTHS)
     assert found.loss == 0.0
@@ -174,14 +175,43 @@ def test_without_limits_everything_stays() -> None:
 def test_the_same_question_has_the_same_answer() -> None:
     made, losses = tables(2, weights_in_ram=True)
     limits = Limits(latency_ms=18.0, memory_bytes=30.0)
-    assert solve(made, losses, limits) == solve(made, losses, limits)
+    assert solve([made], losses, [limits]) == solve([made], losses, [limits])
 
 
 def test_of_equal_losses_the_faster_is_taken() -> None:
     made, losses = tables(3, weights_in_ram=False)
     free = Losses(widths=[np.zeros_like(row) for row in losses.widths])
-    found = solve(made, free, Limits())
+    found = solve([made], free, [Limits()])
     assert found is not None
     everything = itertools.product(*(range(n) for n in WIDTHS))
     fastest = min(made.latency_ms.at(places) for places in everything)
     assert made.latency_ms.at(found.places) <= fastest * 1.05
+
+
+@settings(max_examples=40)
+@given(
+    seeds=st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), limits=st.tuples(LIMITS, LIMITS)
+)
+def test_of_several_devices_every_one_is_kept(
+    seeds: tuple[int, int], limits: tuple[Limits, Limits]
+) -> None:
+    (one, losses), (other, _) = (tables(seed, weights_in_ram=True) for seed in seeds)
+    everything = itertools.product(*(range(n) for n in WIDTHS))
+    fitting = [p for p in everything if keeps(one, p, limits[0]) and keeps(other, p, limits[1])]
+    found = solve([one, other], losses, limits)
+    if not fitting:
+        assert found is None
+        return
+    assert found is not None
+    assert keeps(one, found.places, limits[0])
+    assert keeps(other, found.places, limits[1])
+    assert found.loss <= min(losses.at(p, ()) for p in fitting) * (1 + 2 * GAP) + 1e-4
+
+
+def test_devices_may_price_other_pairs_of_groups() -> None:
+    one, losses = tables(5, weights_in_ram=False)
+    other = replace(one, latency_ms=replace(one.latency_ms, pair={(0, 2): np.ones((3, 3))}))
+    free = one.latency_ms.constant - 1
+    found = solve([one, other], losses, [Limits(), Limits(latency_ms=free)])
+    assert found is not None
+    assert other.latency_ms.at(found.places) <= free + 1e-6

@@ -179,3 +179,29 @@ def test_a_scheme_that_no_layer_can_have_is_not_looked_at(resolving: Resolve) ->
     assert "24 inputs do not divide" in left.refused["int4_dynamic"]
     with pytest.raises(UnsupportedModel, match="no layer of the model can be int4_dynamic"):
         for_graph(replace(request, schemes=("int4_dynamic",)), linears(24))
+
+
+def test_a_fleet_offers_what_every_device_computes(resolving: Resolve) -> None:
+    request = resolving(
+        device=["samsung_galaxy_s24", "google_pixel_8"], target="tflite", needs_toolchain=False
+    )
+    assert request.device.name == "samsung_galaxy_s24"
+    assert list(request.runtimes) == ["", "google_pixel_8"]
+    assert "fp16" not in request.schemes
+    assert request.refused["fp16"].startswith("Google Pixel 8")
+    assert request.baseline_scheme == "fp16"
+
+
+def test_devices_that_share_no_precision_are_no_fleet(resolving: Resolve) -> None:
+    task = replace(blobs(), calibration=None)
+    with pytest.raises(TargetUnavailable, match="no precision is possible on tflite") as caught:
+        resolving(
+            task, device=["samsung_galaxy_s24", "google_pixel_8"], target="tflite",
+            needs_toolchain=False,
+        )  # fmt: skip
+    assert "no calibration data" in str(caught.value.expected)
+
+
+def test_a_fleet_of_none_is_a_usage_error(resolving: Resolve) -> None:
+    with pytest.raises(UsageError, match="no device was named"):
+        resolving(device=[])
