@@ -60,9 +60,13 @@ class BudgetInfeasible(EdgeSDKError):
 
 
 class ParityError(EdgeSDKError):
-    """The emitted file does not compute what the compressed model computes."""
+    """The emitted file does not compute what the compressed model computes.
+
+    ``model`` is that model, where the file was run.
+    """
 
     exit_code = 4
+    model: Any = None
 
 
 class TargetUnavailable(EdgeSDKError):

@@ -10,14 +10,17 @@ from edgesdk.budget import Budget, format_figure
 from edgesdk.cache import Cache, default_root
 from edgesdk.effort import Effort
 from edgesdk.errors import BudgetInfeasible
+from edgesdk.graph import OpGraph
 from edgesdk.output import check_output, disk_errors, writing
 from edgesdk.plan import Plan
 from edgesdk.planner.search import binding_condition
+from edgesdk.planner.sensitivity import Sensitivity
 from edgesdk.profiling.bench import Bench
 from edgesdk.progress import Progress, Silent
 from edgesdk.result import CompileResult
 from edgesdk.stages.attempt import Attempt, carry_out
 from edgesdk.stages.baseline import establish_baseline, predict_baseline, with_accuracy
+from edgesdk.stages.bisection import naming_the_layer
 from edgesdk.stages.feedback import decide_only, find_attempt
 from edgesdk.stages.learning import learn_graph, learn_sensitivity
 from edgesdk.stages.planning import check_replay
@@ -65,19 +68,26 @@ def compile_task(
             check_replay(request, plan)
         graph = learn_graph(request)
         request = for_graph(request, graph)
-        baseline = establish_baseline(request, graph)
-        sensitivity = None
-        if plan is not None:
-            attempt = carry_out(request, plan, baseline, split="test", measure=True, replayed=True)
-        else:
-            sensitivity = learn_sensitivity(request, graph)
-            attempt = find_attempt(request, sensitivity, baseline)
+        with naming_the_layer(request):
+            attempt, sensitivity = _attempt(request, graph, plan)
         if attempt.status == "infeasible":
             _refuse(request, attempt)
         result = _result(request, attempt, artifact=destination)
     with writing(destination) as folder:
         seal(request, attempt, result, folder, original=graph, sensitivity=sensitivity)
     return result
+
+
+def _attempt(
+    request: Request, graph: OpGraph, plan: Plan | None
+) -> tuple[Attempt, Sensitivity | None]:
+    """Return what replaying the plan gives, else the best attempt with what guided its search."""
+    baseline = establish_baseline(request, graph)
+    if plan is not None:
+        replayed = carry_out(request, plan, baseline, split="test", measure=True, replayed=True)
+        return replayed, None
+    sensitivity = learn_sensitivity(request, graph)
+    return find_attempt(request, sensitivity, baseline), sensitivity
 
 
 def plan_task(

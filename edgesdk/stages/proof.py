@@ -13,6 +13,7 @@ import torch
 
 from edgesdk.artifact import Check, Parity, files_under, size_bytes
 from edgesdk.compress.evaluation import model_predict
+from edgesdk.errors import ParityError
 from edgesdk.figure import Figure, FigureName
 from edgesdk.host_runtime import HostRuntime
 from edgesdk.measurement import Measurement, latency_figure
@@ -153,7 +154,11 @@ def _gated_parity(
     reference = output_tensors(model_predict(emitted.model.module, _CPU)(*golden))
     checks = (*emitted.checks, *_followed(request, emitted, golden, outputs))
     parity = compare(reference, outputs, request.outputs, checks, runtime=host)
-    gate(parity, emitted.model.coarsest)
+    try:
+        gate(parity, emitted.model.coarsest)
+    except ParityError as problem:
+        problem.model = emitted.model  # for whoever looks for the layer that goes wrong
+        raise
     return parity
 
 
