@@ -84,6 +84,7 @@ def make_artifact(folder: Path, **changes: Any) -> Path:
     fields: dict[str, Any] = {
         "task": "doubling", "device": "host", "target": "tflite", "delegate": "xnnpack",
         "runtime": "litert", "minimum_runtime": "2.3.0", "host_runtime": None, "threads": 1,
+        "unit": "cpu",
         "scheme": "fp32", "batch_size": 1, "files": (MODEL,), "tool_versions": {}, "budget": (),
         "plan_sha256": sha256_of(folder / PLAN), "inputs": (SPEC,),
         "outputs": (replace(SPEC, name="y"),),

@@ -125,11 +125,9 @@ def _show(profile: Profile, number: int, console: Console) -> None:
             f"measured {measurement.p50_ms:.3f} ms",
             soft_wrap=True,
         )
-    elif not profile.manifest.is_of_its_device(measurement):
+    elif departures := profile.manifest.departures(measurement):
         console.print(
-            f"no prediction beside it: the artifact is for {profile.manifest.device} with "
-            f"{profile.manifest.runtime}, the numbers stand for {measurement.device} with "
-            f"{measurement.identity.runtime}",
+            f"no prediction beside it: what was measured ran {'; '.join(departures)}",
             soft_wrap=True,
         )
     if measurement.per_op is not None:

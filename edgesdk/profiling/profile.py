@@ -30,7 +30,8 @@ class LayerTime:
 class Profile:
     """A measurement beside what was predicted for the same device.
 
-    ``predicted`` is None where the numbers stand for another device or runtime than the artifact's.
+    ``predicted`` is None where the numbers stand for another device, runtime, unit or number of
+    threads than the artifact's.
     """
 
     artifact: Path

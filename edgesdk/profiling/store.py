@@ -63,7 +63,9 @@ class Store:
             return int(row[0])
 
     def all(self) -> tuple[Stored, ...]:
-        """Return every measurement, the oldest first."""
+        """Return every measurement, the oldest first; none where nothing was stored yet."""
+        if not self.path.exists():
+            return ()
         with self._open() as database:
             rows = database.execute(
                 "SELECT number, label, document FROM measurements ORDER BY number"
@@ -98,8 +100,9 @@ class Store:
                     raise MeasurementError(
                         f"{self.path} is from a newer edgesdk", next_step="upgrade edgesdk"
                     )
-                database.execute(_TABLE)
-                database.execute(f"PRAGMA user_version = {_VERSION}")
+                if version < _VERSION:  # new: what cannot be written may still be read
+                    database.execute(_TABLE)
+                    database.execute(f"PRAGMA user_version = {_VERSION}")
                 yield database
         except sqlite3.DatabaseError as problem:
             raise MeasurementError(

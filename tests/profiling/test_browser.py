@@ -39,7 +39,7 @@ def test_an_artifact_for_another_runtime_is_refused(tmp_path: Path) -> None:
 
 
 def test_litert_in_a_browser_runs_the_file_but_is_not_the_device(tmp_path: Path) -> None:
-    folder = make_artifact(tmp_path / "out", minimum_runtime="9.9.9")
+    folder = make_artifact(tmp_path / "out", minimum_runtime="9.9.9", threads=4)
     manifest = read_manifest(folder)
     identity = replace(EXAMPLE.identity, runtime="litert.js", version="2.5.3")
     digest = sha256_of(folder / MODEL)

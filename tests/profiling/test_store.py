@@ -62,7 +62,17 @@ def test_a_forged_row_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="EDGESDK_STORE"):
-        Store(tmp_path / "file" / "m.sqlite3").all()
+        Store(tmp_path / "file" / "m.sqlite3").add(EXAMPLE, label="a")
+
+
+def test_reading_makes_and_changes_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path / "deep" / "m.sqlite3")
+    assert store.all() == ()
+    assert not store.path.parent.exists()
+    store.add(EXAMPLE, label="a")
+    content = store.path.read_bytes()
+    assert len(store.all()) == 1
+    assert store.path.read_bytes() == content
 
 
 def test_the_environment_names_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
