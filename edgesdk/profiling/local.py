@@ -10,7 +10,8 @@ from pathlib import Path
 from edgesdk.errors import UsageError
 from edgesdk.measurement import Measurement
 from edgesdk.measurement_file import read_measurement
-from edgesdk.profiling.agent_run import AGENT, agent_arguments, explain, follow, program_name
+from edgesdk.profiling.agent_file import NAME, agent_bytes
+from edgesdk.profiling.agent_run import agent_arguments, explain, follow, program_name
 from edgesdk.profiling.job import Job
 
 HOST = "host"
@@ -30,8 +31,9 @@ def measure(place: str, job: Job) -> Measurement:
         )
     options = agent_arguments(job, device=HOST, measured_by=program_name("local"))
     with tempfile.TemporaryDirectory(prefix="edgesdk.") as folder:
-        out = Path(folder) / "measurement.json"
-        words = [sys.executable, "-P", str(AGENT), str(job.folder.resolve()), "-o", str(out)]
+        agent, out = Path(folder) / NAME, Path(folder) / "measurement.json"
+        agent.write_bytes(agent_bytes())
+        words = [sys.executable, "-P", str(agent), str(job.folder.resolve()), "-o", str(out)]
         with (
             tempfile.TemporaryFile() as errors,
             subprocess.Popen(  # noqa: S603 - our own agent, a list of words

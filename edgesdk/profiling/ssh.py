@@ -21,7 +21,8 @@ from edgesdk.artifact import MANIFEST, files_under
 from edgesdk.errors import MeasurementError, UsageError
 from edgesdk.measurement import Measurement
 from edgesdk.measurement_file import LIMIT_BYTES, parse_measurement
-from edgesdk.profiling.agent_run import AGENT, agent_arguments, explain, follow, program_name
+from edgesdk.profiling.agent_file import NAME, agent_bytes
+from edgesdk.profiling.agent_run import agent_arguments, explain, follow, program_name
 from edgesdk.profiling.job import Job
 
 _USER = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
@@ -42,7 +43,7 @@ head -c "$1" | tar xf - || exit {_NOT_UNPACKED}
 python=$2
 shift 2
 command -v "$python" >/dev/null || exit {_NO_PYTHON}
-"$python" agent.py artifact -o measurement.json --stop-at-eof "$@" || exit $?
+"$python" {NAME} artifact -o measurement.json --stop-at-eof "$@" || exit $?
 echo '{_MARK}'
 cat measurement.json
 """
@@ -123,7 +124,10 @@ def pack(job: Job) -> bytes:
     """Return a tar archive of the agent and of exactly the files that the manifest names."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        archive.add(AGENT, arcname="agent.py", filter=_plain)
+        agent = agent_bytes()
+        about = _plain(tarfile.TarInfo(NAME))
+        about.size = len(agent)
+        archive.addfile(about, io.BytesIO(agent))
         for name in (MANIFEST, *sorted(job.manifest.sha256)):
             for file in files_under(job.folder / name):
                 relative = file.relative_to(job.folder).as_posix()

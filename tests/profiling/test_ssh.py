@@ -151,7 +151,7 @@ def test_only_what_the_manifest_names_travels(tmp_path: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(pack(job_of(artifact)))) as archive:
         members = archive.getmembers()
     names = {member.name for member in members}
-    assert names == {"agent.py", *(f"artifact/{n}" for n in (
+    assert names == {"agent.pyz", *(f"artifact/{n}" for n in (
         "manifest.json", "model.tflite", "golden.safetensors", "plan.json", "profile_map.json"
     ))}  # fmt: skip
     assert all(member.isfile() and not member.uname for member in members)

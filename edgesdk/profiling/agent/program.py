@@ -1,0 +1,142 @@
+"""Measure an artifact on the machine that it lies on and write the Measurement JSON."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import sys
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .artifact import read_manifest, sha256_of
+from .child import kill_all
+from .job import Findings, Job
+from .machine import hardware, power, throttled
+from .problem import AgentError
+from .runtimes import find_runtime
+from .timing import say
+
+_NOBODY_WAITS = 13
+
+
+def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the Measurement of an artifact as a JSON object."""
+    manifest = read_manifest(folder)
+    run, version = find_runtime(manifest)
+    job = Job(
+        folder=folder,
+        manifest=manifest,
+        threads=options.threads or manifest["threads"],
+        sustained_s=options.sustained,
+        hooks=options.hooks,
+    )
+    say(f"Loading {job.model.name} in {manifest['runtime']} {version}")
+    found = run(job)
+    identity = {
+        "runtime": manifest["runtime"],
+        "version": version,
+        "platform": f"{sys.platform}-{platform.machine()}",
+        "unit": found.unit,
+        "threads": found.threads,
+    }
+    return {
+        "schema_version": 1,
+        "artifact_sha256": sha256_of(job.model),
+        "device": options.device or manifest["device"],
+        "identity": identity,
+        "batch_size": manifest["batch_size"],
+        "measured_by": options.measured_by,
+        "measured_at": _now(),
+        **_machine(found),
+        **_times(found),
+        "notes": [*options.note, *found.notes],
+    }
+
+
+def _machine(found: Findings) -> dict[str, Any]:
+    """Return the fields that say on what it ran and in which state that was."""
+    return {
+        "hardware": hardware(),
+        "conditions": {
+            "temperature_before_c": found.temperature_before_c,
+            "temperature_after_c": found.temperature_after_c,
+            "is_throttled": throttled(),
+            **power(),
+        },
+        "peak_memory": found.peak_memory,
+        "energy": found.energy,
+        "self_test": found.self_test,
+    }
+
+
+def _times(found: Findings) -> dict[str, Any]:
+    """Return the fields that say how long it took."""
+    samples = found.samples_ms
+    p50_ms, p90_ms, p99_ms = (float(np.percentile(samples, share)) for share in (50, 90, 99))
+    return {
+        "load_ms": found.load_ms,
+        "first_ms": found.first_ms,
+        "warmup_runs": found.warmup_runs,
+        "runs": len(samples),
+        "minimum_ms": min(samples),
+        "p50_ms": p50_ms,
+        "p90_ms": p90_ms,
+        "p99_ms": p99_ms,
+        "sustained": found.sustained,
+        "per_op": found.per_op,
+    }
+
+
+def _now() -> str:
+    utc = datetime.timezone.utc  # noqa: UP017 - boards have Python 3.10
+    return datetime.datetime.now(utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _options(arguments: Iterable[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("artifact", type=Path, help="the artifact folder")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="the JSON file to write")
+    parser.add_argument("--device", help="profile the numbers stand for; default: the artifact's")
+    parser.add_argument("--threads", type=int, help="default: the artifact's")
+    parser.add_argument("--sustained", type=float, default=0.0, help="seconds of a long run")
+    parser.add_argument("--no-hooks", dest="hooks", action="store_false", help="no operator times")
+    parser.add_argument("--measured-by", default="edgesdk agent", help="the program's name")
+    parser.add_argument(
+        "--stop-at-eof", action="store_true", help="end when standard input closes: nobody waits"
+    )
+    parser.add_argument("--note", action="append", default=[], help="a sentence to keep")
+    return parser.parse_args(None if arguments is None else list(arguments))
+
+
+def _stop_at_eof() -> None:
+    """End this process when standard input closes, as it does when a connection is cut."""
+    while os.read(0, 4096):
+        pass
+    kill_all()
+    os._exit(_NOBODY_WAITS)
+
+
+def main(arguments: Iterable[str] | None = None) -> int:
+    """Measure, write the file in one step, and return the exit code."""
+    options = _options(arguments)
+    if options.stop_at_eof:
+        threading.Thread(target=_stop_at_eof, daemon=True).start()
+    try:
+        text = json.dumps(measure(options.artifact, options), indent=2, allow_nan=False) + "\n"
+        part = options.out.with_name(options.out.name + ".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(options.out)
+    except AgentError as problem:
+        sys.stderr.write(f"error: {problem}\n")
+        return 9
+    except OSError as problem:
+        sys.stderr.write(f"error: {problem}\n")
+        return 9
+    return 0
