@@ -71,7 +71,7 @@ class Interpreter:
 """
 
 
-def make_artifact(folder: Path, **changes: Any) -> Path:
+def make_artifact(folder: Path, *, layer_of: dict[str, str] | None = None, **changes: Any) -> Path:
     """Write a sealed artifact whose file doubles three numbers, with fields of its manifest set."""
     folder.mkdir()
     (folder / MODEL).write_bytes(b"a model that doubles")
@@ -79,7 +79,7 @@ def make_artifact(folder: Path, **changes: Any) -> Path:
     inputs = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     save_file({"input.0": inputs, "output.0": 2 * inputs}, folder / GOLDEN)
     operators = [{"op": "mul", "kind": "mul", "layer": "double", "predicted_ms": 0.5}]
-    document = {"schema_version": 1, "runtime_op_to_layer": {}, "operators": operators}
+    document = {"schema_version": 1, "runtime_op_to_layer": layer_of or {}, "operators": operators}
     (folder / PROFILE_MAP).write_text(json.dumps(document))
     fields: dict[str, Any] = {
         "task": "doubling", "device": "host", "target": "tflite", "delegate": "xnnpack",
