@@ -97,18 +97,17 @@ def profile_command(
 
 
 def _keep(profile: Profile, *, out: Path | None, trace: Path | None) -> int:
-    """Store the measurement, write the files that were asked for, and return its number."""
+    """Write the files that were asked for, store the measurement, and return its number."""
     from edgesdk.document import to_json
     from edgesdk.output import write_file
     from edgesdk.profiling.store import default_store
     from edgesdk.profiling.tracing import trace_text
 
-    number = default_store().add(profile.measurement, label=profile.manifest.label)
     if out is not None:
         write_file(out, to_json(profile.measurement))
     if trace is not None:
         write_file(trace, trace_text(profile))
-    return number
+    return default_store().add(profile.measurement, label=profile.manifest.label)
 
 
 def _seconds(text: str) -> float:

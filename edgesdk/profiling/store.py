@@ -105,6 +105,11 @@ class Store:
                     database.execute(f"PRAGMA user_version = {_VERSION}")
                 yield database
         except sqlite3.DatabaseError as problem:
+            if getattr(problem, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise OutputError(
+                    f"there is no space left for the store {self.path}",
+                    next_step="free some, or set EDGESDK_STORE to a folder that has it",
+                ) from problem
             raise MeasurementError(
                 f"the store {self.path} cannot be used: {problem}",
                 next_step="move it away; a new one is made",
