@@ -104,6 +104,14 @@ def make_artifact(folder: Path, *, layer_of: dict[str, str] | None = None, **cha
     return folder
 
 
+def reseal(folder: Path) -> None:
+    """Seal an artifact again, after a file of it was changed."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["sha256"] = {name: sha256_of(folder / name) for name in manifest["sha256"]}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    (folder / MANIFEST_SHA256).write_text(manifest_seal(folder))
+
+
 def make_python(
     folder: Path, *, load: str = "pass", invoke: str = "pass", version: str = "2.3.0"
 ) -> Path:

@@ -212,3 +212,38 @@ def test_kernels_are_joined_to_layers_by_kind_and_order(tmp_path: Path) -> None:
     assert join(events, tmp_path) == ["a", "b", "c", None, None]
     # One convolution more than the graph has: nothing says which is which.
     assert join([*events, events[0]], tmp_path) == [None, "b", None, None, None, None]
+
+
+def test_artifacts_side_by_side_are_timed_in_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_process, "TIMED_MS", 1e-6)
+    monkeypatch.setattr(in_process, "FEWEST_RUNS", 20)
+    calls: list[str] = []
+    samples = in_process.time_in_turns([lambda: calls.append("a"), lambda: calls.append("b")])
+    assert [len(one) for one in samples] == [20, 20]
+    assert "".join(calls) == 10 * "aabb"
+
+
+def test_a_slow_network_is_not_timed_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(10_000))
+    monkeypatch.setattr(timing.time, "perf_counter_ns", lambda: next(clock) * 1_000_000_000)
+    [samples] = in_process.time_in_turns([lambda: None])
+    assert set(samples) == {1000.0}
+    assert len(samples) == 20
+
+
+def test_two_artifacts_give_two_measurements(tmp_path: Path) -> None:
+    one = make_artifact(tmp_path / "out")
+    other = make_artifact(tmp_path / "original", scheme="int8")
+    beside = ("--beside", str(other), str(tmp_path / "b.json"), "--no-hooks")
+    done = run_agent(make_python(tmp_path / "p"), one, tmp_path / "a.json", *beside)
+    assert done.returncode == 0, done.stderr
+    first, second = (read_measurement(tmp_path / name) for name in ("a.json", "b.json"))
+    assert first.self_test == second.self_test
+    assert (first.peak_memory, second.peak_memory) == (None, None)
+    assert min(first.p50_ms, second.p50_ms) >= 1.0
+    elsewhere = make_artifact(tmp_path / "pte", runtime="executorch")
+    beside = ("--beside", str(elsewhere), str(tmp_path / "c.json"), "--no-hooks")
+    done = run_agent(make_python(tmp_path / "q"), one, tmp_path / "d.json", *beside)
+    assert (done.returncode, "different runtimes" in done.stderr) == (9, True)

@@ -1,10 +1,11 @@
-"""Measure with a runtime that runs inside this process."""
+"""Measure artifacts with a runtime that runs inside this process."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,46 +18,99 @@ from .operators import join, typical
 from .problem import AgentError
 from .self_test import replay
 from .tensors import encode
-from .timing import FEWEST_RUNS, TIMED_MS, WARMUP_MS, say, sustain, time_for, time_runs
+from .timing import FEWEST_RUNS, LONGEST_MS, TIMED_MS, WARMUP_MS, say, sustain, time_for, time_runs
 
+_ROUNDS = 10
 _HOOKED_ROUNDS = 10
 _HOOKED_RUNS = 10
 
 
-def measure(kind: Any, job: Job) -> Findings:
-    """Return what loading, running and watching the artifact told."""
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A loaded artifact, warm, and what getting there took."""
+
+    job: Job
+    session: Any
+    inputs: Sequence[Any]
+    infer: Callable[[], object]
+    load_ms: float
+    first_ms: float
+    warmup_runs: int
+
+
+def measure(kind: Any, jobs: Sequence[Job]) -> list[Findings]:
+    """Return what loading, running and watching each artifact told.
+
+    Several are timed in turns, in the same rounds: a machine that drifts does so for all.
+    """
+    ready = [_prepare(kind, job) for job in jobs]
+    before = temperature_c()
+    say("Timing inferences")
+    with Metering(find_meter() if len(jobs) == 1 else None) as metering:
+        begin = time.monotonic()
+        samples = time_in_turns([one.infer for one in ready])
+        end = time.monotonic()
+    energy = metering.of_inference(begin, end, len(samples[0]))
+    return [
+        _finish(kind, one, times, before, energy, is_alone=len(jobs) == 1)
+        for one, times in zip(ready, samples, strict=True)
+    ]
+
+
+def _prepare(kind: Any, job: Job) -> Ready:
     os.environ["OMP_NUM_THREADS"] = str(job.threads)
     session, load_ms = _load(kind, job)
     golden, _ = read_golden(job.folder / "golden.safetensors")
     first_batch = [value[: job.manifest["batch_size"]] for value in golden]
     inputs = encode(first_batch, job.manifest["inputs"])[0]
-    before = temperature_c()
     infer = session.bind(inputs)
     [first_ms] = time_runs(infer, 1)
-    warmup = time_for(infer, WARMUP_MS, 5)
-    say("Timing inferences")
-    with Metering(find_meter()) as metering:
-        begin = time.monotonic()
-        samples = time_for(infer, TIMED_MS, FEWEST_RUNS)
-        end = time.monotonic()
-    if job.sustained_s:
-        say("Running on to see whether it stays as fast")
-    sustained = sustain(infer, job.sustained_s) if job.sustained_s else []
-    after = temperature_c()
-    peak = peak_bytes()  # before golden vectors and profilers add theirs
-    self_test = replay(session.run, job.manifest, job.folder)
-    per_op, notes = _watched(kind, job, infer, inputs, float(np.median(samples)))
-    return Findings(
-        unit="cpu",
-        threads=session.threads,
+    warmup = time_for(infer, WARMUP_MS, runs=5)
+    return Ready(
+        job=job,
+        session=session,
+        inputs=inputs,
+        infer=infer,
         load_ms=load_ms,
         first_ms=first_ms,
         warmup_runs=1 + len(warmup),
+    )
+
+
+def time_in_turns(infers: Sequence[Callable[[], object]]) -> list[list[float]]:
+    """Return the milliseconds of each one's inferences, all of them timed in every round."""
+    samples: list[list[float]] = [[] for _ in infers]
+    for _ in range(_ROUNDS):
+        for infer, times in zip(infers, samples, strict=True):
+            least_ms, longest_ms = TIMED_MS / _ROUNDS, LONGEST_MS / _ROUNDS
+            times.extend(time_for(infer, least_ms, longest_ms, runs=FEWEST_RUNS // _ROUNDS))
+    return samples
+
+
+def _finish(
+    kind: Any, ready: Ready, samples: list[float], before: float | None,
+    energy: dict[str, Any] | None, *, is_alone: bool,
+) -> Findings:  # fmt: skip
+    job = ready.job
+    if job.sustained_s:
+        say("Running on to see whether it stays as fast")
+    sustained = sustain(ready.infer, job.sustained_s) if job.sustained_s else []
+    after = temperature_c()
+    # Before golden vectors and profilers add theirs; of two artifacts it would be of both.
+    peak = peak_bytes() if is_alone else None
+    self_test = replay(ready.session.run, job.manifest, job.folder)
+    per_op, notes = _watched(kind, job, ready.infer, ready.inputs, float(np.median(samples)))
+    return Findings(
+        unit="cpu",
+        threads=ready.session.threads,
+        load_ms=ready.load_ms,
+        first_ms=ready.first_ms,
+        warmup_runs=ready.warmup_runs,
         samples_ms=samples,
         sustained=sustained,
         per_op=per_op,
         peak_memory={"bytes": peak, "counts": "process"} if peak else None,
-        energy=metering.of_inference(begin, end, len(samples)),
+        energy=energy,
         self_test=self_test,
         temperature_before_c=before,
         temperature_after_c=after,

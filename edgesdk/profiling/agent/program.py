@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +26,34 @@ from .timing import say
 _NOBODY_WAITS = 13
 
 
-def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Return the Measurement of an artifact as a JSON object."""
-    manifest = read_manifest(folder)
-    run, version = find_runtime(manifest)
-    job = Job(
-        folder=folder,
-        manifest=manifest,
-        threads=options.threads or manifest["threads"],
-        sustained_s=options.sustained,
-        hooks=options.hooks,
-    )
-    say(f"Loading {job.model.name} in {manifest['runtime']} {version}")
-    found = run(job)
+def measure(folders: Sequence[Path], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the Measurements of artifacts as JSON objects; several are timed in turns."""
+    manifests = [read_manifest(folder) for folder in folders]
+    if len({manifest["runtime"] for manifest in manifests}) > 1:
+        raise AgentError("artifacts for different runtimes cannot be timed in turns")
+    found = [find_runtime(manifest) for manifest in manifests]
+    jobs = [
+        Job(
+            folder=folder,
+            manifest=manifest,
+            threads=options.threads or manifest["threads"],
+            sustained_s=options.sustained,
+            hooks=options.hooks,
+        )
+        for folder, manifest in zip(folders, manifests, strict=True)
+    ]
+    run, version = found[0]
+    names = " and ".join(job.model.name for job in jobs)
+    say(f"Loading {names} in {manifests[0]['runtime']} {version}")
+    return [
+        _document(job, told, version, options) for job, told in zip(jobs, run(jobs), strict=True)
+    ]
+
+
+def _document(
+    job: Job, found: Findings, version: str, options: argparse.Namespace
+) -> dict[str, Any]:
+    manifest = job.manifest
     identity = {
         "runtime": manifest["runtime"],
         "version": version,
@@ -103,6 +118,10 @@ def _options(arguments: Iterable[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("artifact", type=Path, help="the artifact folder")
     parser.add_argument("-o", "--out", type=Path, required=True, help="the JSON file to write")
+    parser.add_argument(
+        "--beside", type=Path, nargs=2, metavar=("ARTIFACT", "FILE"),
+        help="another one to time in turns with it, and where its measurement goes",
+    )  # fmt: skip
     parser.add_argument("--device", help="profile the numbers stand for; default: the artifact's")
     parser.add_argument("--threads", type=int, help="default: the artifact's")
     parser.add_argument("--sustained", type=float, default=0.0, help="seconds of a long run")
@@ -123,16 +142,23 @@ def _stop_at_eof() -> None:
     os._exit(_NOBODY_WAITS)
 
 
+def _write(out: Path, document: dict[str, Any]) -> None:
+    text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+    part = out.with_name(out.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(out)
+
+
 def main(arguments: Iterable[str] | None = None) -> int:
-    """Measure, write the file in one step, and return the exit code."""
+    """Measure, write each file in one step, and return the exit code."""
     options = _options(arguments)
     if options.stop_at_eof:
         threading.Thread(target=_stop_at_eof, daemon=True).start()
     try:
-        text = json.dumps(measure(options.artifact, options), indent=2, allow_nan=False) + "\n"
-        part = options.out.with_name(options.out.name + ".part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(options.out)
+        places = [(options.artifact, options.out), *([options.beside] if options.beside else [])]
+        documents = measure([folder for folder, _ in places], options)
+        for (_, out), document in zip(places, documents, strict=True):
+            _write(out, document)
     except AgentError as problem:
         sys.stderr.write(f"error: {problem}\n")
         return 9

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import metadata
 from typing import Any
@@ -17,10 +17,13 @@ from .sessions import SESSIONS
 TENSORRT = "tensorrt"
 
 
-def find_runtime(manifest: dict[str, Any]) -> tuple[Callable[[Job], Findings], str]:
+Measure = Callable[[Sequence[Job]], list[Findings]]
+
+
+def find_runtime(manifest: dict[str, Any]) -> tuple[Measure, str]:
     """Return what measures the artifact and its runtime's version, which must be new enough."""
     name = manifest["runtime"]
-    measure: Callable[[Job], Findings]
+    measure: Measure
     if name == TENSORRT:
         program, version = trtexec.find_program()
         measure, called, update = partial(trtexec.measure, program), "TensorRT", "update JetPack"

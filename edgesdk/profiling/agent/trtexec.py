@@ -13,6 +13,7 @@ import shlex
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,12 @@ def read_version(digits: str) -> str:
     return f"{number // major}.{number % major // minor}.{number % minor}"
 
 
-def measure(program: str, job: Job) -> Findings:
-    """Return what building the engine, running and watching it told."""
+def measure(program: str, jobs: Sequence[Job]) -> list[Findings]:
+    """Return what building, running and watching each artifact told, one behind the other."""
+    return [_measure(program, job) for job in jobs]
+
+
+def _measure(program: str, job: Job) -> Findings:
     with tempfile.TemporaryDirectory(prefix="edgesdk.") as name:
         engine = Engine(program, job, Path(name))
         engine.build()
