@@ -1,13 +1,13 @@
 """The benchmarks' networks as tasks: ``benchmarks/tasks/untrained.py:mobilenet_v1``.
 
-Random weights and random inputs: for what a network costs, not for what it knows.
+Random weights and no data: for what a network costs, not for what it knows. So there is nothing to
+calibrate int8 with, and nothing to search.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,9 +17,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from fresh_networks import fresh_networks
 from host_networks import host_networks
 
-from edgesdk.task import Task, Tensors
-
-_CALIBRATION = 32
+from edgesdk.task import Task
 
 
 def __getattr__(name: str) -> Callable[[], Task]:
@@ -36,23 +34,4 @@ def __getattr__(name: str) -> Callable[[], Task]:
 def _task(name: str) -> Task:
     torch.manual_seed(0)
     network = {**host_networks(), **fresh_networks()}[name]()
-    return Task(
-        name=name,
-        model=network.module,
-        example_inputs=network.inputs,
-        calibration=partial(_calibration, network.inputs),
-    )
-
-
-def _calibration(inputs: Tensors) -> Iterator[Tensors]:
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(_CALIBRATION):
-        yield tuple(_like(example, generator) for example in inputs)
-
-
-def _like(example: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return other values of the same kind: words stay words."""
-    if example.is_floating_point():
-        return torch.randn(example.shape, generator=generator)
-    order = torch.randperm(example.numel(), generator=generator)
-    return example.flatten()[order].view(example.shape)
+    return Task(name=name, model=network.module, example_inputs=network.inputs)
