@@ -35,7 +35,6 @@ from edgesdk.progress import Silent
 from edgesdk.running.process import ArtifactProcess
 from edgesdk.running.timing import measure_alternating
 from edgesdk.scheme import Scheme
-from edgesdk.stages.baseline import baseline_scheme
 from edgesdk.stages.compression import compressed_model
 from edgesdk.stages.emission import Emitted, emit
 from edgesdk.stages.proof import start
@@ -96,12 +95,9 @@ class Loop:
 
     def original(self) -> Emitted:
         """Return the float original, emitted as the baseline is."""
-        scheme = baseline_scheme(self.request.schemes, self.request.runtime)
-        return emit(
-            self.request,
-            compressed_model(self.request, self.request.task.model, scheme),
-            "original",
-        )
+        request = self.request
+        model = compressed_model(request, request.task.model, request.baseline_scheme)
+        return emit(request, model, "original")
 
     def ratio(self, open_other: Callable[[], ArtifactProcess]) -> float:
         """Return the median ratio of another artifact's latency to the float one's."""

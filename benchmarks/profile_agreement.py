@@ -24,7 +24,11 @@ import tempfile
 from pathlib import Path
 
 from edgesdk.artifact import Manifest, inside, read_manifest
-from edgesdk.profiling import agent
+from edgesdk.profiling.agent.artifact import read_golden
+from edgesdk.profiling.agent.artifact import read_manifest as read_plain
+from edgesdk.profiling.agent.sessions import ExecuTorch
+from edgesdk.profiling.agent.tensors import encode
+from edgesdk.profiling.agent.timing import time_runs
 from edgesdk.profiling.bench import Bench
 from edgesdk.profiling.job import Job
 from edgesdk.profiling.local import measure
@@ -70,11 +74,11 @@ def executorch_pairs(folder: Path, manifest: Manifest) -> list[tuple[float, floa
     """Return the agent's and the runtime's own time of each inference, in ms."""
     from executorch.devtools import Inspector
 
-    plain = agent.read_manifest(folder)
-    session = agent.ExecuTorch(plain, folder, manifest.threads, hooks=True)
-    golden, _ = agent.read_golden(folder / "golden.safetensors")
+    plain = read_plain(folder)
+    session = ExecuTorch(plain, folder, manifest.threads, hooks=True)
+    golden, _ = read_golden(folder / "golden.safetensors")
     batch = [value[: manifest.batch_size] for value in golden]
-    ours = agent.time_runs(session.bind(agent.encode(batch, plain["inputs"])[0]), _RUNS)
+    ours = time_runs(session.bind(encode(batch, plain["inputs"])[0]), _RUNS)
     with tempfile.TemporaryDirectory() as scratch:
         dump = os.path.join(scratch, "dump.etdp")
         session.write_dump(dump)

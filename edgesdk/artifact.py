@@ -28,6 +28,8 @@ GOLDEN = "golden.safetensors"
 PROFILE_MAP = "profile_map.json"
 LAYERS = "layers.json"
 GRAPH = "graph.json"
+# What a measurement calls its unit where the runtime chose among all there are.
+_ALL_UNITS = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +122,7 @@ class Manifest:
     minimum_runtime: str
     host_runtime: HostRuntime | None
     threads: int
+    unit: Literal["cpu", "gpu", "npu"]
     scheme: Scheme
     batch_size: int
     files: tuple[str, ...]
@@ -151,12 +154,30 @@ class Manifest:
         return f"{self.task} {self.target} {self.scheme}"
 
     def is_of_its_device(self, measurement: Measurement) -> bool:
-        """Whether a measurement is of the device and runtime that the predictions are about.
+        """Whether a measurement is of what the predictions are about, down to unit and threads."""
+        return not self.departures(measurement)
 
-        LiteRT in a browser runs the same file, but it is another runtime.
+    def departures(self, measurement: Measurement) -> tuple[str, ...]:
+        """Return in words in what a measurement is not what the predictions are about.
+
+        LiteRT in a browser runs the same file, but it is another runtime; a phone's CPU says
+        nothing of its NPU. Core ML chooses among "all" units, and predictions for it are about what
+        it chooses. Threads are the CPU's.
         """
-        told = (measurement.device, measurement.identity.runtime)
-        return told == (self.device, self.runtime)
+        identity = measurement.identity
+        pairs = [
+            ("on", measurement.device, self.device),
+            ("with", identity.runtime, self.runtime),
+        ]
+        if identity.unit != _ALL_UNITS:
+            pairs.append(("on the", identity.unit, self.unit))
+        if identity.unit == self.unit == "cpu":
+            pairs.append(("on", _threads(identity.threads), _threads(self.threads)))
+        return tuple(f"{word} {told}, not {meant}" for word, told, meant in pairs if told != meant)
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread" if count == 1 else f"{count} threads"
 
 
 def sha256_of(path: Path) -> str:

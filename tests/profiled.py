@@ -71,7 +71,7 @@ class Interpreter:
 """
 
 
-def make_artifact(folder: Path, **changes: Any) -> Path:
+def make_artifact(folder: Path, *, layer_of: dict[str, str] | None = None, **changes: Any) -> Path:
     """Write a sealed artifact whose file doubles three numbers, with fields of its manifest set."""
     folder.mkdir()
     (folder / MODEL).write_bytes(b"a model that doubles")
@@ -79,11 +79,12 @@ def make_artifact(folder: Path, **changes: Any) -> Path:
     inputs = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     save_file({"input.0": inputs, "output.0": 2 * inputs}, folder / GOLDEN)
     operators = [{"op": "mul", "kind": "mul", "layer": "double", "predicted_ms": 0.5}]
-    document = {"schema_version": 1, "runtime_op_to_layer": {}, "operators": operators}
+    document = {"schema_version": 1, "runtime_op_to_layer": layer_of or {}, "operators": operators}
     (folder / PROFILE_MAP).write_text(json.dumps(document))
     fields: dict[str, Any] = {
         "task": "doubling", "device": "host", "target": "tflite", "delegate": "xnnpack",
         "runtime": "litert", "minimum_runtime": "2.3.0", "host_runtime": None, "threads": 1,
+        "unit": "cpu",
         "scheme": "fp32", "batch_size": 1, "files": (MODEL,), "tool_versions": {}, "budget": (),
         "plan_sha256": sha256_of(folder / PLAN), "inputs": (SPEC,),
         "outputs": (replace(SPEC, name="y"),),
@@ -101,6 +102,14 @@ def make_artifact(folder: Path, **changes: Any) -> Path:
     (folder / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
     (folder / MANIFEST_SHA256).write_text(manifest_seal(folder))
     return folder
+
+
+def reseal(folder: Path) -> None:
+    """Seal an artifact again, after a file of it was changed."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["sha256"] = {name: sha256_of(folder / name) for name in manifest["sha256"]}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    (folder / MANIFEST_SHA256).write_text(manifest_seal(folder))
 
 
 def make_python(

@@ -50,6 +50,7 @@ def manifest_for(folder: Path, **changes: Any) -> Manifest:
         "minimum_runtime": "1",
         "host_runtime": None,
         "threads": 1,
+        "unit": "cpu",
         "scheme": "fp32",
         "batch_size": 1,
         "files": ("model.bin", BUNDLE),

@@ -155,6 +155,7 @@ def manifest(folder: Path, **changes: Any) -> Manifest:
         "minimum_runtime": "2.16",
         "host_runtime": HostRuntime(name="tflite-micro"),
         "threads": 1,
+        "unit": "cpu",
         "scheme": "int8",
         "batch_size": 1,
         "files": (MODEL,),

@@ -48,8 +48,8 @@ def read_measured(
     """Return the measured artifacts among paths of artifact folders and measurement files.
 
     A folder's measurement is the one in a file that names the hash of its model, else the last of
-    the ``stored`` ones with that hash on the artifact's runtime and threads, else the one in its
-    manifest. Raises ``MeasurementError`` for a folder without measurement and a measurement
+    the ``stored`` ones with that hash on the artifact's runtime, unit and threads, else the one
+    in its manifest. Raises ``MeasurementError`` for a folder without measurement and a measurement
     without folder, ``ArtifactError`` for a damaged folder.
     """
     manifests = {path: read_manifest(path) for path in paths if path.is_dir()}
@@ -86,13 +86,15 @@ def _last_stored(
     stored: Sequence[Measurement], digest: str, manifest: Manifest
 ) -> Measurement | None:
     """Return the last measurement of the file as the artifact is meant to run, None without one."""
-    wanted = (digest, manifest.runtime, manifest.threads)
-    found = [
-        item
-        for item in stored
-        if (item.artifact_sha256, item.identity.runtime, item.identity.threads) == wanted
-    ]
+    wanted = (digest, manifest.runtime, manifest.unit, manifest.threads)
+    found = [item for item in stored if (item.artifact_sha256, *_place(item)) == wanted]
     return found[-1] if found else None
+
+
+def _place(measurement: Measurement) -> tuple[str, str, int]:
+    """Return the runtime, the unit and the threads that a measurement was taken with."""
+    identity = measurement.identity
+    return identity.runtime, identity.unit, identity.threads
 
 
 def refine(device: DeviceProfile, measured: Sequence[Measured]) -> Refinement:
@@ -126,11 +128,15 @@ def _predicted_ms(device: DeviceProfile, item: Measured) -> float:
             expected=f"measurements of {device.name!r}",
         )
     runtime = device.runtime_for(manifest.target)
-    ran = (measurement.identity.runtime, measurement.identity.threads)
-    if ran != (runtime.runtime, runtime.threads):
+    wanted = (runtime.runtime, runtime.unit, runtime.threads)
+    if _place(measurement) != wanted:
+        found, expected = (
+            f"{name} on {unit}, {threads} thread(s)"
+            for name, unit, threads in (_place(measurement), wanted)
+        )
         raise MeasurementError(
-            f"{item.folder} was measured with {ran[0]} on {ran[1]} thread(s)",
-            expected=f"{runtime.runtime} on {runtime.threads} thread(s), as the profile has it",
+            f"{item.folder} was measured with {found}",
+            expected=f"{expected}, as the profile has it",
         )
     graph = read_graph(inside(item.folder, GRAPH))
     layers = manifest.layer_schemes

@@ -34,7 +34,18 @@ from edgesdk.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from edgesdk.profiling.bench import Bench
     from edgesdk.result import CompileResult
+
+PlanOption = Annotated[
+    Path | None, typer.Option("--plan", help="Replay this plan instead of searching for one.")
+]
+CandidatesOnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--on", help="Measure every candidate there: local, ssh:USER@HOST[:PORT], adb[:SERIAL]."
+    ),
+]
 
 
 @command(app, "compile")
@@ -44,15 +55,7 @@ def compile_command(
     target: TargetOption = None, latency: LatencyOption = None, memory: MemoryOption = None,
     size: SizeOption = None, download: DownloadOption = None, energy: EnergyOption = None,
     max_drop: DropOption = None, scheme: SchemeOption = None,
-    plan: Annotated[
-        Path | None, typer.Option("--plan", help="Replay this plan instead of searching for one.")
-    ] = None,
-    on: Annotated[
-        str | None,
-        typer.Option(
-            "--on", help="Measure every candidate there: local, ssh:USER@HOST[:PORT], adb[:SERIAL]."
-        ),
-    ] = None,
+    plan: PlanOption = None, on: CandidatesOnOption = None,
     binary: BinaryOption = None, python: PythonOption = None, ssh_config: SshConfigOption = None,
     effort: EffortOption = "standard", time: TimeOption = None,
     accelerator: AcceleratorOption = "auto", allow_pickle: PickleOption = False,
@@ -70,16 +73,13 @@ def compile_command(
     from edgesdk.errors import UsageError
     from edgesdk.pipeline import compile_task
     from edgesdk.plan import Plan
-    from edgesdk.profiling.bench import Bench
     from edgesdk.task_source import load_task
 
     budget = Budget.parse(
         latency=latency, memory=memory, size=size,
         download=download, energy=energy, max_drop=max_drop,
     )  # fmt: skip
-    if on is None and (binary or python or ssh_config):
-        raise UsageError("--binary, --python and --ssh-config are for --on RUNNER")
-    bench = Bench(on=on, binary=binary, python=python, ssh_config=ssh_config) if on else None
+    bench = _bench(on, binary=binary, python=python, ssh_config=ssh_config)
     result = compile_task(
         load_task(task, allow_pickle=allow_pickle),
         device=device,
@@ -93,9 +93,23 @@ def compile_command(
         out=out,
         progress=progress.get(),
     )
-    if on is not None:
+    if bench is not None:
         _keep_measurement(out)
     return Answer(data=result.to_json(), show=lambda console: show_result(result, console))
+
+
+def _bench(
+    on: str | None, *, binary: Path | None, python: str | None, ssh_config: Path | None
+) -> Bench | None:
+    """Return where candidates are measured, None where nobody asked for it."""
+    from edgesdk.errors import UsageError
+    from edgesdk.profiling.bench import Bench
+
+    if on is not None:
+        return Bench(on=on, binary=binary, python=python, ssh_config=ssh_config)
+    if binary or python or ssh_config:
+        raise UsageError("--binary, --python and --ssh-config are for --on RUNNER")
+    return None
 
 
 def _keep_measurement(out: Path) -> None:

@@ -22,42 +22,43 @@ _BARS = "▁▂▃▄▅▆▇█"
 _WIDEST = 60
 
 
+OnOption = Annotated[
+    str,
+    typer.Option(
+        "--on",
+        help="Where: local, ssh:USER@HOST[:PORT], adb[:SERIAL], browser[:wasm|webgpu] or "
+        "import:FILE.",
+    ),
+]
+StandsForOption = Annotated[
+    str | None,
+    typer.Option("--device", help="Profile the numbers stand for; default: the artifact's."),
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", min=1, help="Default: the artifact's.")
+]
+SustainedOption = Annotated[
+    str, typer.Option("--sustained", help="Go on for so long, as 60s: does it stay as fast?")
+]
+HooksOption = Annotated[
+    bool, typer.Option("--hooks/--no-hooks", help="Also time operators, where that is possible")
+]
+OutOption = Annotated[
+    Path | None, typer.Option("-o", "--out", help="Write the measurement there as JSON.")
+]
+TraceOption = Annotated[
+    Path | None, typer.Option("--trace", help="Write a trace there, for ui.perfetto.dev.")
+]
+
+
 @command(app, "profile")
 def profile_command(
-    *,
-    artifact: Annotated[Path, typer.Argument(metavar="OUT", help="The artifact folder.")],
-    on: Annotated[
-        str,
-        typer.Option(
-            "--on",
-            help="Where: local, ssh:USER@HOST[:PORT], adb[:SERIAL], browser[:wasm|webgpu] or "
-            "import:FILE.",
-        ),
-    ],
-    device: Annotated[
-        str | None,
-        typer.Option("--device", help="Profile the numbers stand for; default: the artifact's."),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Default: the artifact's.")
-    ] = None,
-    sustained: Annotated[
-        str, typer.Option("--sustained", help="Go on for so long, as 60s: does it stay as fast?")
-    ] = "0s",
-    hooks: Annotated[
-        bool, typer.Option("--hooks/--no-hooks", help="Also time operators, where that is possible")
-    ] = True,
-    binary: BinaryOption = None,
-    python: PythonOption = None,
-    ssh_config: SshConfigOption = None,
-    lan: LanOption = False,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Write the measurement there as JSON.")
-    ] = None,
-    trace: Annotated[
-        Path | None, typer.Option("--trace", help="Write a trace there, for ui.perfetto.dev.")
-    ] = None,
-) -> Answer:
+    *, artifact: Annotated[Path, typer.Argument(metavar="OUT", help="The artifact folder.")],
+    on: OnOption, device: StandsForOption = None, threads: ThreadsOption = None,
+    sustained: SustainedOption = "0s", hooks: HooksOption = True,
+    binary: BinaryOption = None, python: PythonOption = None, ssh_config: SshConfigOption = None,
+    lan: LanOption = False, out: OutOption = None, trace: TraceOption = None,
+) -> Answer:  # fmt: skip
     """Measure an artifact on a device and show it beside what was predicted.
 
     Nothing is written into the artifact; the measurement is kept in the local store.
@@ -65,13 +66,10 @@ def profile_command(
     Example: edgesdk profile out --on local
     """
     from edgesdk.artifact import read_manifest
-    from edgesdk.document import to_json
-    from edgesdk.output import check_output, write_file
+    from edgesdk.output import check_output
     from edgesdk.profiling.bench import Bench
     from edgesdk.profiling.job import Job
     from edgesdk.profiling.profile import profile_artifact
-    from edgesdk.profiling.store import default_store
-    from edgesdk.profiling.tracing import trace_text
 
     for path in (out, trace):
         if path is not None:
@@ -87,20 +85,29 @@ def profile_command(
         hooks=hooks,
     )
     profile = profile_artifact(job)
-    number = default_store().add(profile.measurement, label=job.manifest.label)
-    if out is not None:
-        write_file(out, to_json(profile.measurement))
-    if trace is not None:
-        write_file(trace, trace_text(profile))
-    failed = profile.measurement.self_test is not None and (
-        profile.measurement.self_test.status == "failed"
-    )
+    number = _keep(profile, out=out, trace=trace)
+    test = profile.measurement.self_test
+    failed = test is not None and test.status == "failed"
     data = {**profile.to_json(), "status": "error" if failed else "ok", "number": number}
     return Answer(
         data=data,
         show=lambda console: _show(profile, number, console),
         exit_code=4 if failed else 0,
     )
+
+
+def _keep(profile: Profile, *, out: Path | None, trace: Path | None) -> int:
+    """Write the files that were asked for, store the measurement, and return its number."""
+    from edgesdk.document import to_json
+    from edgesdk.output import write_file
+    from edgesdk.profiling.store import default_store
+    from edgesdk.profiling.tracing import trace_text
+
+    if out is not None:
+        write_file(out, to_json(profile.measurement))
+    if trace is not None:
+        write_file(trace, trace_text(profile))
+    return default_store().add(profile.measurement, label=profile.manifest.label)
 
 
 def _seconds(text: str) -> float:
@@ -125,11 +132,9 @@ def _show(profile: Profile, number: int, console: Console) -> None:
             f"measured {measurement.p50_ms:.3f} ms",
             soft_wrap=True,
         )
-    elif not profile.manifest.is_of_its_device(measurement):
+    elif departures := profile.manifest.departures(measurement):
         console.print(
-            f"no prediction beside it: the artifact is for {profile.manifest.device} with "
-            f"{profile.manifest.runtime}, the numbers stand for {measurement.device} with "
-            f"{measurement.identity.runtime}",
+            f"no prediction beside it: what was measured ran {'; '.join(departures)}",
             soft_wrap=True,
         )
     if measurement.per_op is not None:

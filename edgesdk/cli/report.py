@@ -28,22 +28,28 @@ def report_command(
         list[Path] | None,
         typer.Option("--measurement", help="A measurement of one of them, as JSON; repeatable."),
     ] = None,
+    store: Annotated[
+        bool,
+        typer.Option("--store/--no-store", help="Also the measurements of them in the local store"),
+    ] = True,
 ) -> Answer:
     """Draw artifacts as one HTML page that needs no network: verdicts, charts, reasons.
 
-    Hashes are checked first. A measurement taken on the device that an artifact was made for
-    judges its budget again. --json prints all figures of the page.
+    Hashes are checked first. Measurements are those in the local store and in the files named. One
+    taken as an artifact is meant to run judges its budget again. --json prints all figures.
 
     Example: edgesdk report out -o report.html
     """
     from edgesdk.document import to_builtins
     from edgesdk.output import check_output, write_file
+    from edgesdk.profiling.store import default_store
     from edgesdk.report.html import render_page
     from edgesdk.report.reading import read_report
 
     destination = check_output(out)
     progress.get().step("Reading the artifacts")
-    data = read_report(artifacts, measurement or ())
+    stored = default_store().all() if store else ()
+    data = read_report(artifacts, measurement or (), stored)
     progress.get().step("Drawing the report")
     write_file(destination, render_page(data))
     return Answer(

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from edgesdk.errors import MeasurementError
 from edgesdk.profiling.job import Job
 from edgesdk.progress import Progress
 from edgesdk.target import installed_version
-
-AGENT = Path(__file__).with_name("agent.py")
 
 _STEP = re.compile(r"(\d+)/(\d+) (.*)")
 _COULD_NOT = 9

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgesdk.errors import MeasurementError, TargetUnavailable
-from edgesdk.profiling import agent
+from edgesdk.profiling.agent.operators import leaf_events
 
 # A size, the root's place, then the name that flatbuffers give the format.
 _IDENTIFIER = slice(8, 12)
@@ -50,7 +50,7 @@ def read_dump(content: bytes, *, what: str) -> Dumped:
             f"{what} holds {len(whole)} methods that were executed", expected="one, 'forward'"
         )
     inferences = tuple(map(float, whole[0].perf_data.raw))
-    operators = agent.leaf_events(blocks)
+    operators = leaf_events(blocks)
     if any(len(times) != len(inferences) for _, _, times in operators):
         raise MeasurementError(f"{what} does not hold every operator of every inference")
     if min(inferences) < 0:

@@ -9,7 +9,8 @@ from edgesdk.artifact import inside, sha256_of, size_bytes
 from edgesdk.errors import MeasurementError, UsageError
 from edgesdk.measurement import Measurement, OpTime, PerOp, RuntimeIdentity, percentile
 from edgesdk.measurement_file import LIMIT_BYTES, parse_measurement
-from edgesdk.profiling import adb, agent, benchmark_model, etdump
+from edgesdk.profiling import adb, benchmark_model, etdump
+from edgesdk.profiling.agent import operators
 from edgesdk.profiling.agent_run import program_name
 from edgesdk.profiling.job import Job
 
@@ -100,11 +101,13 @@ def _dumped(content: bytes, path: Path, job: Job) -> Measurement:
 
 
 def _per_op(found: etdump.Dumped, skipped: int, p50_ms: float, job: Job) -> PerOp:
-    layers = agent.join([(name, delegated) for name, delegated, _ in found.operators], job.folder)
+    layers = operators.join(
+        [(name, delegated) for name, delegated, _ in found.operators], job.folder
+    )
     rows = zip(found.operators, layers, strict=True)
     return PerOp(
         ops=tuple(
-            OpTime(op=name, layer=layer, ms=agent.typical(times[skipped:]))
+            OpTime(op=name, layer=layer, ms=operators.typical(times[skipped:]))
             for (name, _, times), layer in rows
         ),
         hooked_ms=p50_ms,

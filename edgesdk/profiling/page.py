@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -83,22 +85,35 @@ def _installed(npm: str, page: Path) -> Path:
 
 
 def _run(program: str, *words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Return how a program ended; what it started itself ends with it, whatever happens here."""
+    with subprocess.Popen(  # noqa: S603 - npm and node, found on the path; no shell
+        [program, *words],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        try:
+            told = process.communicate(timeout=60 * _MINUTES)
+        except subprocess.TimeoutExpired:
+            raise TargetUnavailable(
+                f"npm {words[0]} did not end within {_MINUTES} minutes",
+                next_step="check the connection to npm's registry",
+            ) from None
+        finally:
+            _end_group(process)
+    return subprocess.CompletedProcess(process.args, process.returncode, *told)
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    """End a program and everything in its session."""
     try:
-        return subprocess.run(  # noqa: S603 - npm and node, found on the path; no shell
-            [program, *words],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=60 * _MINUTES,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise TargetUnavailable(
-            f"npm {words[0]} did not end within {_MINUTES} minutes",
-            next_step="check the connection to npm's registry",
-        ) from None
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return  # all have ended
 
 
 def _last_line(ended: subprocess.CompletedProcess[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from edgesdk.errors import ArtifactError, MeasurementError
 from edgesdk.figure import Figure
 from edgesdk.measurement import Measurement, RuntimeIdentity
 from edgesdk.profiling.job import Job
-from edgesdk.profiling.runners import find_runner
+from edgesdk.profiling.runners import find_in_turns, find_runner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,8 @@ class LayerTime:
 class Profile:
     """A measurement beside what was predicted for the same device.
 
-    ``predicted`` is None where the numbers stand for another device or runtime than the artifact's.
+    ``predicted`` is None where the numbers stand for another device, runtime, unit or number of
+    threads than the artifact's.
     """
 
     artifact: Path
@@ -77,6 +79,22 @@ def measure_artifact(job: Job) -> Measurement:
     measurement = runner(place, job)
     check_belongs(measurement, job.manifest, job.folder)
     return measurement
+
+
+def measure_in_turns(jobs: Sequence[Job]) -> list[Measurement]:
+    """Return what their common bench measured: in the same rounds, where it has a way to.
+
+    Elsewhere one is measured directly behind the other. Raises as ``measure_artifact``.
+    """
+    on = jobs[0].bench.on
+    in_turns = find_in_turns(on)
+    if in_turns is None:
+        return [measure_artifact(job) for job in jobs]
+    _, place = find_runner(on)
+    measurements = in_turns(place, jobs)
+    for job, measurement in zip(jobs, measurements, strict=True):
+        check_belongs(measurement, job.manifest, job.folder)
+    return measurements
 
 
 def check_belongs(measurement: Measurement, manifest: Manifest, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from edgesdk.errors import UsageError, unknown_name
@@ -15,6 +16,21 @@ class Runner(Protocol):
     def __call__(self, place: str, job: Job) -> Measurement:
         """Return what was measured; ``MeasurementError`` where it could not be, ``UsageError``
         for a place that cannot be."""
+
+
+class InTurns(Protocol):
+    """One way to measure one or two artifacts in the same rounds."""
+
+    def __call__(self, place: str, jobs: Sequence[Job]) -> list[Measurement]:
+        """Return what was measured of each; raises as a ``Runner``."""
+
+
+def find_in_turns(name: str) -> InTurns | None:
+    """Return what measures in turns where a text such as ``local`` names, if anything does."""
+    from edgesdk.profiling import local, ssh
+
+    both: dict[str, InTurns] = {"local": local.measure_in_turns, "ssh": ssh.measure_in_turns}
+    return both.get(name.partition(":")[0])
 
 
 def find_runner(name: str) -> tuple[Runner, str]:

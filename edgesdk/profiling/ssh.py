@@ -14,6 +14,7 @@ import subprocess
 import tarfile
 import tempfile
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -21,13 +22,16 @@ from edgesdk.artifact import MANIFEST, files_under
 from edgesdk.errors import MeasurementError, UsageError
 from edgesdk.measurement import Measurement
 from edgesdk.measurement_file import LIMIT_BYTES, parse_measurement
-from edgesdk.profiling.agent_run import AGENT, agent_arguments, explain, follow, program_name
+from edgesdk.profiling.agent_file import NAME, agent_bytes
+from edgesdk.profiling.agent_run import agent_arguments, explain, follow, program_name
 from edgesdk.profiling.job import Job
 
 _USER = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _HOST = r"[A-Za-z0-9_][A-Za-z0-9_.-]*|\[[0-9A-Fa-f:]+\]"
 _PLACE = re.compile(rf"(?:({_USER})@)?({_HOST})(?::(\d{{1,5}}))?")
 
+# Of the artifacts on the board, and of the second one's measurement.
+_FOLDERS, _BESIDE = ("artifact", "beside"), "beside.json"
 _MARK = "--- measurement ---"
 _NO_FOLDER, _NOT_UNPACKED, _NO_PYTHON, _SSH_FAILED = 20, 21, 22, 255
 
@@ -42,9 +46,10 @@ head -c "$1" | tar xf - || exit {_NOT_UNPACKED}
 python=$2
 shift 2
 command -v "$python" >/dev/null || exit {_NO_PYTHON}
-"$python" agent.py artifact -o measurement.json --stop-at-eof "$@" || exit $?
+"$python" {NAME} {_FOLDERS[0]} -o measurement.json --stop-at-eof "$@" || exit $?
 echo '{_MARK}'
 cat measurement.json
+[ ! -f {_BESIDE} ] || {{ echo '{_MARK}'; cat {_BESIDE}; }}
 """
 
 
@@ -76,10 +81,16 @@ def parse_address(place: str) -> Address:
 
 def measure(place: str, job: Job) -> Measurement:
     """Return what the agent measured on the board; nothing of it stays there."""
-    address = parse_address(place)
-    archive = pack(job)
+    return measure_in_turns(place, [job])[0]
+
+
+def measure_in_turns(place: str, jobs: Sequence[Job]) -> list[Measurement]:
+    """Return what the agent measured of one artifact, or of two in the same rounds."""
+    address, job = parse_address(place), jobs[0]
+    archive = pack(jobs)
     device = job.device or job.manifest.device
     options = agent_arguments(job, device=device, measured_by=program_name("ssh"))
+    options += ["--beside", _FOLDERS[1], _BESIDE] if len(jobs) > 1 else []
     remote = [
         "sh",
         "-c",
@@ -107,7 +118,7 @@ def measure(place: str, job: Job) -> Measurement:
             feeding = threading.Thread(target=_feed, args=(process.stdin, archive), daemon=True)
             feeding.start()
             try:
-                answer = _read_answer(process.stdout, job)
+                answer = _follow(process.stdout, job)
                 _close(process.stdin)
                 code = process.wait()
             except BaseException:
@@ -116,18 +127,30 @@ def measure(place: str, job: Job) -> Measurement:
         if code or answer is None:
             errors.seek(0)
             raise _explain(code, errors.read().decode(errors="replace"), place)
-    return parse_measurement(answer, what=f"the measurement from {place}")
+    return _read_answer(answer, len(jobs), place)
 
 
-def pack(job: Job) -> bytes:
-    """Return a tar archive of the agent and of exactly the files that the manifest names."""
+def _read_answer(answer: bytes, count: int, place: str) -> list[Measurement]:
+    """Return the measurements that the mark divides; JSON has no line that is one."""
+    parts = answer.split(f"\n{_MARK}\n".encode())
+    if len(parts) != count:
+        raise MeasurementError(f"{place} sent {len(parts)} measurements", expected=f"{count}")
+    return [parse_measurement(part, what=f"the measurement from {place}") for part in parts]
+
+
+def pack(jobs: Sequence[Job]) -> bytes:
+    """Return a tar archive of the agent and of exactly the files that the manifests name."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        archive.add(AGENT, arcname="agent.py", filter=_plain)
-        for name in (MANIFEST, *sorted(job.manifest.sha256)):
-            for file in files_under(job.folder / name):
-                relative = file.relative_to(job.folder).as_posix()
-                archive.add(file, arcname=f"artifact/{relative}", filter=_plain)
+        agent = agent_bytes()
+        about = _plain(tarfile.TarInfo(NAME))
+        about.size = len(agent)
+        archive.addfile(about, io.BytesIO(agent))
+        for folder, job in zip(_FOLDERS, jobs, strict=False):
+            for name in (MANIFEST, *sorted(job.manifest.sha256)):
+                for file in files_under(job.folder / name):
+                    relative = file.relative_to(job.folder).as_posix()
+                    archive.add(file, arcname=f"{folder}/{relative}", filter=_plain)
     return buffer.getvalue()
 
 
@@ -164,12 +187,12 @@ def _close(stream: IO[bytes]) -> None:
         return
 
 
-def _read_answer(stream: IO[bytes], job: Job) -> bytes | None:
-    """Return the bytes behind the mark, None where the stream ends before it."""
+def _follow(stream: IO[bytes], job: Job) -> bytes | None:
+    """Return the bytes behind the first mark, None where the stream ends before it."""
     for line in iter(lambda: stream.readline(10_000), b""):
         text = line.decode(errors="replace").rstrip()
         if text == _MARK:
-            return stream.read(LIMIT_BYTES + 1)
+            return stream.read(len(_FOLDERS) * LIMIT_BYTES + 1)
         follow(text, job.progress)
     return None
 

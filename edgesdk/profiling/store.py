@@ -63,7 +63,9 @@ class Store:
             return int(row[0])
 
     def all(self) -> tuple[Stored, ...]:
-        """Return every measurement, the oldest first."""
+        """Return every measurement, the oldest first; none where nothing was stored yet."""
+        if not self.path.exists():
+            return ()
         with self._open() as database:
             rows = database.execute(
                 "SELECT number, label, document FROM measurements ORDER BY number"
@@ -98,10 +100,16 @@ class Store:
                     raise MeasurementError(
                         f"{self.path} is from a newer edgesdk", next_step="upgrade edgesdk"
                     )
-                database.execute(_TABLE)
-                database.execute(f"PRAGMA user_version = {_VERSION}")
+                if version < _VERSION:  # new: what cannot be written may still be read
+                    database.execute(_TABLE)
+                    database.execute(f"PRAGMA user_version = {_VERSION}")
                 yield database
         except sqlite3.DatabaseError as problem:
+            if getattr(problem, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise OutputError(
+                    f"there is no space left for the store {self.path}",
+                    next_step="free some, or set EDGESDK_STORE to a folder that has it",
+                ) from problem
             raise MeasurementError(
                 f"the store {self.path} cannot be used: {problem}",
                 next_step="move it away; a new one is made",

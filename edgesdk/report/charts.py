@@ -9,7 +9,7 @@ from typing import Any
 from edgesdk.budget import format_figure
 from edgesdk.figure import TITLES, Figure, FigureName
 from edgesdk.measurement import Measurement
-from edgesdk.report.data import Agreement, ArtifactData, ComparisonRow, FigureRow
+from edgesdk.report.data import Agreement, ArtifactData, ComparisonRow, FigureRow, ReportMeasurement
 from edgesdk.report.describe import pareto_axes
 from edgesdk.report.svg import Spec
 
@@ -279,6 +279,17 @@ def accuracy_rows(row: FigureRow) -> list[tuple[str, Figure]]:
     """Return the accuracies of the original and of the artifact, as far as they are known."""
     named = (("original", row.baseline), ("artifact", row.best))
     return [(label, figure) for label, figure in named if figure is not None]
+
+
+def latency_rows(measurements: Sequence[ReportMeasurement]) -> list[tuple[str, Figure]]:
+    """Return the predicted latency, where one is about any of the measurements, and all theirs."""
+    predicted = next((item.predicted for item in measurements if item.predicted), None)
+    guess = [("predicted", predicted)] if predicted else []
+    found = [
+        (f"{number}. {item.measurement.device}", item.latency)
+        for number, item in enumerate(measurements, 1)
+    ]
+    return [*guess, *found]
 
 
 def _single(spec: dict[str, Any], width: int) -> Spec:

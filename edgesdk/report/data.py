@@ -103,14 +103,18 @@ class MeasuredLayer:
 class ReportMeasurement:
     """A measurement of the artifact, and its operators' times summed by layer.
 
-    ``for_device``: whether it was taken on the device and runtime that the artifact was made for,
-    and so judges its budget.
+    ``latency``: its median, from the least inference to the 90th percentile. ``departures`` say in
+    what it is not what the artifact was made for (device, runtime, unit, threads); without any, it
+    judges the budget and stands beside ``predicted``. ``number`` is the local store's.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     measurement: Measurement
-    for_device: bool
+    number: int | None
+    latency: Figure
+    predicted: Figure | None
+    departures: tuple[str, ...]
     layers: tuple[MeasuredLayer, ...]
 
 

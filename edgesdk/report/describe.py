@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from edgesdk.artifact import PLAN, Manifest, sha256_of, size_bytes
@@ -47,17 +48,18 @@ def describe_report(artifacts: Sequence[ArtifactData]) -> ReportData:
 
 def describe_artifact(
     folder: Path, manifest: Manifest, plan: Plan, layers: LayerChanges, *, label: str,
-    measurements: Sequence[Measurement] = (),
+    measurements: Mapping[Measurement, int | None] = MappingProxyType({}),
 ) -> ArtifactData:  # fmt: skip
     """Return the data of the artifact in ``folder``, whose hashes were checked (or are being made).
 
-    ``measurements`` are of this very artifact. Those taken on the device it was made for judge its
-    budget again, each condition by the slowest of them.
+    ``measurements`` are of this very artifact, with their numbers in the local store. Those taken
+    as it is meant to run judge its budget again, each condition by the slowest of them.
     """
-    measured = _measured(manifest, measurements)
+    measured = _measured(manifest, tuple(measurements))
     verdicts = _judged(manifest, measured)
     figures = _figure_rows(manifest, measured)
-    given = dict.fromkeys(m for m in (manifest.measurement, *measurements) if m is not None)
+    sealed = {manifest.measurement: None} if manifest.measurement else {}
+    given: dict[Measurement, int | None] = {**sealed, **measurements}
     return ArtifactData(
         label=label,
         task=manifest.task,
@@ -91,7 +93,9 @@ def describe_artifact(
         steps=tuple(explain_step(step) for step in plan.steps),
         layers=layers,
         elsewhere=_elsewhere_rows(manifest),
-        measurements=tuple(_measurement(item, manifest, layers) for item in given),
+        measurements=tuple(
+            _measurement(item, number, manifest, layers) for item, number in given.items()
+        ),
         tool_versions=manifest.tool_versions,
         device_commands=manifest.device_commands,
         commands=_commands(manifest, label),
@@ -263,16 +267,22 @@ def _point(
 
 
 def _measurement(
-    measurement: Measurement, manifest: Manifest, layers: LayerChanges
+    measurement: Measurement, number: int | None, manifest: Manifest, layers: LayerChanges
 ) -> ReportMeasurement:
     """Return a measurement with its operators summed by layer, in order of execution."""
-    predicted = {item.layer: item.after.predicted_ms for item in layers.layers if item.after}
+    departures = manifest.departures(measurement)
+    predicted: dict[str, float] = {}
+    if not departures:
+        predicted = {item.layer: item.after.predicted_ms for item in layers.layers if item.after}
     spent: dict[str | None, float] = {}
     for op in measurement.per_op.ops if measurement.per_op else ():
         spent[op.layer] = spent.get(op.layer, 0.0) + op.ms
     return ReportMeasurement(
         measurement=measurement,
-        for_device=manifest.is_of_its_device(measurement),
+        number=number,
+        latency=latency_figure(measurement),
+        predicted=None if departures else manifest.predicted.get("latency_ms"),
+        departures=departures,
         layers=tuple(
             MeasuredLayer(
                 layer=layer,

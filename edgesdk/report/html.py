@@ -18,6 +18,7 @@ from edgesdk.report.charts import (
     agreement_chart,
     comparison_charts,
     interval_chart,
+    latency_rows,
     options_chart,
     sustained_chart,
 )
@@ -141,6 +142,15 @@ def _artifact_charts(index: int, artifact: ArtifactData) -> dict[str, Chart]:
             "Points: accuracy on the test data. Lines: the 90 % interval that so many samples "
             "leave, where it is known.",
             partial(interval_chart, rows, "accuracy"),
+        )
+    rows = latency_rows(artifact.measurements)
+    if len(rows) > 1:
+        add(
+            "latencies",
+            "Latency, predicted and measured",
+            "Filled points: the median of each measurement, from its least inference to its 90th "
+            "percentile. Hollow: predicted, with the 90 % interval.",
+            partial(interval_chart, rows, "latency_ms"),
         )
     for number, item in enumerate(artifact.measurements):
         charts |= _measurement_charts(f"a{index}", artifact.label, number, item)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgesdk.artifact import LAYERS, PLAN, Manifest, inside, read_manifest, sha256_of
@@ -12,6 +12,7 @@ from edgesdk.layer_change import LayerChanges
 from edgesdk.measurement import Measurement
 from edgesdk.measurement_file import read_measurement
 from edgesdk.plan import Plan
+from edgesdk.profiling.store import Stored
 from edgesdk.report.data import ArtifactData, ReportData
 from edgesdk.report.describe import describe_artifact, describe_report
 
@@ -20,21 +21,25 @@ LIMIT_BYTES = 32_000_000
 _DOCUMENTS = ("manifest.json", PLAN, LAYERS)
 
 
-def read_report(folders: Sequence[Path], measurements: Sequence[Path] = ()) -> ReportData:
+def read_report(
+    folders: Sequence[Path], measurements: Sequence[Path] = (), stored: Sequence[Stored] = ()
+) -> ReportData:
     """Return the data of a report on those artifact folders.
 
-    Each measurement file joins the artifact whose file it timed. Raises ``ArtifactError`` for a
-    folder that is damaged or tampered with, ``MeasurementError`` for a file that is no measurement
-    or is one of none of the artifacts, ``UsageError`` where a folder is given twice.
+    Each measurement file joins the artifact whose file it timed, and so does the last of the
+    ``stored`` measurements from each place. Raises ``ArtifactError`` for a folder that is damaged
+    or tampered with, ``MeasurementError`` for a file that is no measurement or is one of none of
+    the artifacts, ``UsageError`` where a folder is given twice.
     """
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise UsageError("an artifact folder is given twice", expected="each folder once")
     manifests = [_read_manifest(folder) for folder in folders]
-    timed: list[list[Measurement]] = [[] for _ in folders]
+    digests = [sha256_of(f / m.files[0]) for f, m in zip(folders, manifests, strict=True)]
+    timed = [_last_stored(stored, digest) for digest in digests]
     for path in measurements:
         measurement = read_measurement(path)
-        for index in _owners(path, measurement, folders, manifests):
-            timed[index].append(measurement)
+        for index in _owners(path, measurement, folders, digests):
+            timed[index].setdefault(measurement, None)
     parts = zip(folders, manifests, _labels(folders), timed, strict=True)
     return describe_report([_describe(*part) for part in parts])
 
@@ -50,8 +55,24 @@ def _read_manifest(folder: Path) -> Manifest:
     return read_manifest(folder)
 
 
+def _last_stored(stored: Sequence[Stored], digest: str) -> dict[Measurement, int | None]:
+    """Return the last stored measurement of a file from each place, and their numbers.
+
+    A place is a device, its hardware, what executed the file and on what. The last one that went on
+    for a sustained run is kept beside a shorter one that came after it.
+    """
+    last: dict[object, Stored] = {}
+    for item in stored:
+        timed = item.measurement
+        if timed.artifact_sha256 == digest:
+            place = (timed.device, timed.hardware, timed.identity, bool(timed.sustained))
+            last[place] = item
+    kept = sorted(last.values(), key=lambda item: item.number)
+    return {item.measurement: item.number for item in kept}
+
+
 def _describe(
-    folder: Path, manifest: Manifest, label: str, measurements: list[Measurement]
+    folder: Path, manifest: Manifest, label: str, measurements: Mapping[Measurement, int | None]
 ) -> ArtifactData:
     if LAYERS not in manifest.sha256:
         raise ArtifactError(
@@ -70,13 +91,11 @@ def _describe(
 
 
 def _owners(
-    path: Path, measurement: Measurement, folders: Sequence[Path], manifests: Sequence[Manifest]
+    path: Path, measurement: Measurement, folders: Sequence[Path], digests: Sequence[str]
 ) -> list[int]:
     """Return which artifacts hold the file that was timed: equal bytes may be in several."""
     owners = [
-        index
-        for index, (folder, manifest) in enumerate(zip(folders, manifests, strict=True))
-        if sha256_of(folder / manifest.files[0]) == measurement.artifact_sha256
+        index for index, digest in enumerate(digests) if digest == measurement.artifact_sha256
     ]
     if not owners:
         raise MeasurementError(

@@ -12,7 +12,7 @@ from edgesdk.errors import ParityError
 from edgesdk.measurement import Measurement
 from edgesdk.profiling.bench import Bench
 from edgesdk.profiling.job import Job
-from edgesdk.profiling.profile import measure_artifact
+from edgesdk.profiling.profile import measure_in_turns
 from edgesdk.stages.request import Request
 from edgesdk.stages.runnable import Runnable, describe_runnable, write_runnable
 
@@ -20,32 +20,34 @@ from edgesdk.stages.runnable import Runnable, describe_runnable, write_runnable
 def clock_on_bench(
     request: Request, bench: Bench, runnables: Sequence[Runnable]
 ) -> list[Measurement]:
-    """Return one measurement per runnable, made on the bench one directly behind the other.
+    """Return one measurement per runnable, made on the bench in the same rounds if it can.
 
     Raises ``MeasurementError`` where the device cannot measure, and ``ParityError`` where it
     measures something that does not answer the golden vectors.
     """
-    return [_clock(request, bench, runnable) for runnable in runnables]
-
-
-def _clock(request: Request, bench: Bench, runnable: Runnable) -> Measurement:
     with tempfile.TemporaryDirectory(prefix="edgesdk.") as name:
-        folder = Path(name)
-        write_runnable(runnable, folder)
-        manifest = describe_runnable(request, runnable, folder)
-        (folder / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
-        job = Job(
-            folder=folder,
-            manifest=manifest,
-            progress=request.progress,
-            bench=bench,
-            hooks=False,
-        )
-        measurement = measure_artifact(job)
-    test = measurement.self_test
-    if test is not None and test.status == "failed":
-        raise ParityError(
-            f"{manifest.scheme} on {bench.on} does not answer the golden vectors: {test.detail}",
-            next_step="try another --target, or another version of the runtime on the device",
-        )
-    return measurement
+        jobs = [
+            _job(request, bench, runnable, Path(name) / str(number))
+            for number, runnable in enumerate(runnables)
+        ]
+        measurements = measure_in_turns(jobs)
+    for job, measurement in zip(jobs, measurements, strict=True):
+        test = measurement.self_test
+        if test is not None and test.status == "failed":
+            scheme = job.manifest.scheme
+            raise ParityError(
+                f"{scheme} on {bench.on} does not answer the golden vectors: {test.detail}",
+                next_step="try another --target, or another version of the runtime on the device",
+            )
+    return measurements
+
+
+def _job(request: Request, bench: Bench, runnable: Runnable, folder: Path) -> Job:
+    """Return the job of measuring a runnable, which lies in a folder of its own from now on."""
+    folder.mkdir()
+    write_runnable(runnable, folder)
+    manifest = describe_runnable(request, runnable, folder)
+    (folder / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
+    return Job(
+        folder=folder, manifest=manifest, progress=request.progress, bench=bench, hooks=False
+    )

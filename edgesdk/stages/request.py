@@ -19,6 +19,7 @@ from edgesdk.graph import OpGraph
 from edgesdk.host_runtime import HostRuntime
 from edgesdk.layer_format import scheme_refusal
 from edgesdk.planner.departures import Mixes, planned_mixes
+from edgesdk.profiling.agent.runtimes import TENSORRT
 from edgesdk.profiling.bench import Bench
 from edgesdk.profiling.runners import find_runner
 from edgesdk.progress import Progress
@@ -274,8 +275,12 @@ def _check_bench(bench: Bench | None, profile: DeviceProfile) -> Bench | None:
 
 
 def _check_unit(bench: Bench, profile: DeviceProfile, runtime: Runtime) -> None:
-    """Raise ``UsageError`` where the runners' CPU would stand for another unit."""
-    if runtime.unit == "cpu":
+    """Raise ``UsageError`` where the runners' CPU would stand for another unit.
+
+    The agent runs TensorRT where TensorRT runs: on the GPU.
+    """
+    by_agent = bench.on.partition(":")[0] == "ssh"
+    if runtime.unit == "cpu" or (by_agent and runtime.runtime == TENSORRT):
         return
     others = [other.target for other in profile.runtime if other.unit == "cpu"]
     raise UsageError(

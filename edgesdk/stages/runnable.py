@@ -50,6 +50,7 @@ def describe_runnable(request: Request, runnable: Runnable, folder: Path) -> Man
         minimum_runtime=request.runtime.minimum_version,
         host_runtime=request.host_runtime,
         threads=request.runtime.threads,
+        unit=request.runtime.unit,
         scheme=emitted.model.scheme,
         batch_size=request.task.batch_size,
         files=emitted.emission.files,

@@ -81,14 +81,15 @@ def measured_at(graph: OpGraph, factor: float, folder: Path, **changes: Any) -> 
         p90_ms=latency_ms,
         p99_ms=latency_ms,
     )
-    threads = changes.pop("threads", 1)
-    return replace(measurement, identity=replace(identity, threads=threads), **changes)
+    ran = {name: changes.pop(name) for name in ("threads", "unit") if name in changes}
+    return replace(measurement, identity=replace(identity, **ran), **changes)
 
 
 def write_manifest(folder: Path, measurement: Measurement | None) -> None:
     fields: dict[str, Any] = {
         "task": "t", "device": "host", "target": "tflite", "delegate": "xnnpack",
         "runtime": "litert", "minimum_runtime": "2.3.0", "host_runtime": None, "threads": 1,
+        "unit": "cpu",
         "scheme": "fp32", "batch_size": 1, "files": ("model.tflite",), "tool_versions": {},
         "budget": (), "plan_sha256": sha256_of(folder / PLAN), "measurement": measurement,
         "parity": Parity(
@@ -141,7 +142,8 @@ def test_a_stored_measurement_comes_before_the_manifest_s(
     graph = graphs[NETWORKS[0].name]
     older, newer = measured_at(graph, 3.0, folder), measured_at(graph, 4.0, folder)
     four_threads = measured_at(graph, 1.0, folder, threads=4)
-    [found] = read_measured([folder], [older, newer, four_threads])
+    on_gpu = measured_at(graph, 1.0, folder, unit="gpu")
+    [found] = read_measured([folder], [older, newer, four_threads, on_gpu])
     assert found.measurement == newer
     [found] = read_measured([folder], [four_threads, measured_at(graph, 1, making(1))])
     assert found.measurement == found.manifest.measurement
@@ -157,7 +159,8 @@ def test_a_measurement_of_another_file_is_refused(making: Making) -> None:
     ("changes", "said"),
     [
         ({"device": "pixel"}, "measured on 'pixel'. Expected: measurements of 'host'"),
-        ({"threads": 4}, r"litert on 4 thread\(s\). Expected: litert on 1 thread\(s\)"),
+        ({"threads": 4}, r"litert on cpu, 4 thread\(s\). Expected: litert on cpu, 1 thread\(s\)"),
+        ({"unit": "gpu"}, r"litert on gpu, 1 thread\(s\). Expected: litert on cpu, 1 thread\(s\)"),
     ],
 )
 def test_a_measurement_of_something_else_is_refused(

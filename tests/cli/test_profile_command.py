@@ -23,7 +23,7 @@ def artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An artifact, and beside it a measurement of it; the store is empty."""
     monkeypatch.setenv("EDGESDK_STORE", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
-    folder = make_artifact(tmp_path / "out", device="raspberry_pi_5")
+    folder = make_artifact(tmp_path / "out", device="raspberry_pi_5", threads=4)
     measurement = replace(EXAMPLE, artifact_sha256=sha256_of(folder / MODEL))
     (tmp_path / "m.json").write_text(to_json(measurement), encoding="utf-8")
     return folder

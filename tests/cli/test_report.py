@@ -11,6 +11,7 @@ from whole_artifacts import measurement, write_artifact
 
 from edgesdk.artifact import PLAN
 from edgesdk.document import to_json
+from edgesdk.profiling.store import default_store
 
 
 @pytest.fixture
@@ -35,6 +36,23 @@ def test_one_page_and_one_object(asking: Asking, artifact: Path, tmp_path: Path)
     assert code == 0
     for word in ("[small]", "kept", "File size", "again.html"):
         assert word in text
+
+
+def test_the_store_is_read_unless_told_not_to(
+    asking: Asking, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGESDK_STORE", str(tmp_path / "data"))
+    words = ("report", str(artifact), "--json")
+    code, data = answered(asking(*words, "-o", str(tmp_path / "none.html")))
+    assert (code, data["artifacts"][0]["measurements"]) == (0, [])
+    assert not (tmp_path / "data").exists()
+    number = default_store().add(measurement(artifact), label="digits")
+    default_store().add(measurement(artifact, artifact_sha256="0" * 64), label="another")
+    code, data = answered(asking(*words, "-o", str(tmp_path / "one.html")))
+    assert [item["number"] for item in data["artifacts"][0]["measurements"]] == [number]
+    assert data["artifacts"][0]["verdicts"][0]["figure"]["standing"] == "measured"
+    code, data = answered(asking(*words, "--no-store", "-o", str(tmp_path / "two.html")))
+    assert (code, data["artifacts"][0]["measurements"]) == (0, [])
 
 
 def test_a_tampered_artifact_is_exit_8_and_writes_nothing(

@@ -15,11 +15,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 from programs import needs
-from sealed import ARTIFACTS, seal, sealed
-from whole_artifacts import layers, plan
+from sealed import ARTIFACTS, sealed
 
-from edgesdk.artifact import LAYERS, PLAN, TensorSpec, read_manifest
-from edgesdk.document import to_json
+from edgesdk.artifact import TensorSpec, read_manifest
 from edgesdk.errors import MeasurementError, TargetUnavailable
 from edgesdk.profiling.bench import Bench
 from edgesdk.profiling.job import Job
@@ -27,7 +25,6 @@ from edgesdk.profiling.page import build_page
 from edgesdk.profiling.profile import Profile, profile_artifact
 from edgesdk.profiling.store import default_store
 from edgesdk.progress import Silent
-from edgesdk.report.html import render_page
 from edgesdk.report.reading import read_report
 from edgesdk.task import InputSpec, OutputSpec
 
@@ -100,11 +97,8 @@ def shared_cache(packages: Path, cache_root: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def artifact(tmp_path: Path) -> Path:
-    """The demo task's artifact for phones, with what a report also reads."""
-    folder = Path(shutil.copytree(ARTIFACTS / "digits_phone", tmp_path / "digits"))
-    (folder / LAYERS).write_text(to_json(layers()), encoding="utf-8")
-    (folder / PLAN).write_text(to_json(plan()), encoding="utf-8")
-    return seal(folder, read_manifest(ARTIFACTS / "digits_phone"))
+    """The demo task's artifact for phones."""
+    return Path(shutil.copytree(ARTIFACTS / "digits_phone", tmp_path / "digits"))
 
 
 def profiled(artifact: Path, on: str, visitor: Visitor) -> Profile:
@@ -129,7 +123,7 @@ def skipped_without_a_registry() -> Iterator[None]:
         raise
 
 
-def test_the_page_measures_in_chromium_and_a_report_shows_it(
+def test_the_page_measures_in_chromium_and_a_report_shows_it_from_the_store(
     artifact: Path, tmp_path: Path
 ) -> None:
     visitor = Visitor()
@@ -153,13 +147,9 @@ def test_the_page_measures_in_chromium_and_a_report_shows_it(
     assert len(visitor.advanced) == points
 
     number = default_store().add(measurement, label=profile.manifest.label)
-    path = tmp_path / "browser.json"
-    path.write_text(to_json(default_store().get(number).measurement), encoding="utf-8")
-    data = read_report([artifact], [path])
-    [shown] = [it for it in data.artifacts[0].measurements if it.measurement == measurement]
-    assert not shown.for_device
-    page = render_page(data)
-    assert "It was taken for browser with litert.js" in page
+    [described] = read_report([artifact], stored=default_store().all()).artifacts
+    assert [(it.measurement, it.number) for it in described.measurements] == [(measurement, number)]
+    assert not any(row.measured for row in described.figures)
 
     # The packages are in the cache now; without a GPU the page has to say so, not hang.
     visitor = Visitor()

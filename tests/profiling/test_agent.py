@@ -19,8 +19,12 @@ from edgesdk import parity
 from edgesdk.artifact import GOLDEN, MANIFEST, TensorSpec, sha256_of
 from edgesdk.document import to_builtins
 from edgesdk.measurement_file import read_measurement
-from edgesdk.profiling import agent
-from edgesdk.profiling.agent_run import AGENT
+from edgesdk.profiling.agent import artifact as agent_artifact
+from edgesdk.profiling.agent import in_process, program, runtimes, self_test, tensors, timing
+from edgesdk.profiling.agent.operators import join
+from edgesdk.profiling.agent.problem import AgentError
+from edgesdk.profiling.agent.sessions import SESSIONS
+from edgesdk.profiling.agent_file import agent_bytes
 from edgesdk.running import adapter
 from edgesdk.verification import _GOLDEN_SQNR_DB
 
@@ -28,7 +32,9 @@ from edgesdk.verification import _GOLDEN_SQNR_DB
 def run_agent(
     python: Path, artifact: Path, out: Path, *options: str
 ) -> subprocess.CompletedProcess[str]:
-    words = [str(python), str(AGENT), str(artifact), "-o", str(out), *options]
+    agent = out.with_name("agent.pyz")
+    agent.write_bytes(agent_bytes())
+    words = [str(python), str(agent), str(artifact), "-o", str(out), *options]
     return subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
 
 
@@ -59,7 +65,7 @@ def test_a_wrong_answer_fails_the_self_test(tmp_path: Path) -> None:
     test = read_measurement(tmp_path / "m.json").self_test
     assert test is not None
     assert test.status == "failed"
-    wanted = torch.from_numpy(agent.read_golden(artifact / GOLDEN)[1][0].copy())
+    wanted = torch.from_numpy(agent_artifact.read_golden(artifact / GOLDEN)[1][0].copy())
     assert test.sqnr_db == pytest.approx(parity.sqnr_db((wanted,), (1.5 * wanted,)), rel=1e-4)
 
 
@@ -85,20 +91,20 @@ def test_it_refuses_with_one_line(
 def test_a_damaged_or_escaping_artifact_is_refused(tmp_path: Path) -> None:
     artifact = make_artifact(tmp_path / "out")
     (artifact / MODEL).write_bytes(b"another model")
-    with pytest.raises(agent.AgentError, match="not the file that was sealed"):
-        agent.read_manifest(artifact)
+    with pytest.raises(AgentError, match="not the file that was sealed"):
+        agent_artifact.read_manifest(artifact)
     (tmp_path / "secret").write_text("x")
     for name in ("../secret", str(tmp_path / "secret")):
         document = json.loads((artifact / MANIFEST).read_text())
         document["sha256"] = {name: sha256_of(tmp_path / "secret")}
         (artifact / MANIFEST).write_text(json.dumps(document))
-        with pytest.raises(agent.AgentError, match="not inside the artifact"):
-            agent.read_manifest(artifact)
+        with pytest.raises(AgentError, match="not inside the artifact"):
+            agent_artifact.read_manifest(artifact)
     (artifact / "link").symlink_to(tmp_path / "secret")
     document["sha256"] = {"link": sha256_of(tmp_path / "secret")}
     (artifact / MANIFEST).write_text(json.dumps(document))
-    with pytest.raises(agent.AgentError, match="not inside the artifact"):
-        agent.read_manifest(artifact)
+    with pytest.raises(AgentError, match="not inside the artifact"):
+        agent_artifact.read_manifest(artifact)
 
 
 class Counting:
@@ -127,10 +133,10 @@ class Counting:
 @pytest.fixture
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     Counting.calls = []
-    monkeypatch.setitem(agent.RUNTIMES, "litert", Counting)
-    monkeypatch.setattr(agent.metadata, "version", lambda _: "2.3.0")
-    monkeypatch.setattr(agent, "_TIMED_MS", 1.0)
-    monkeypatch.setattr(agent, "_WARMUP_MS", 1.0)
+    monkeypatch.setitem(SESSIONS, "litert", Counting)
+    monkeypatch.setattr(runtimes.metadata, "version", lambda _: "2.3.0")
+    monkeypatch.setattr(in_process, "TIMED_MS", 1.0)
+    monkeypatch.setattr(in_process, "WARMUP_MS", 1.0)
     return Counting.calls
 
 
@@ -138,7 +144,7 @@ def test_without_hooks_the_runtime_is_not_called_once_more(
     tmp_path: Path, counting: list[str]
 ) -> None:
     artifact, out = make_artifact(tmp_path / "out"), tmp_path / "m.json"
-    assert agent.main([str(artifact), "-o", str(out), "--no-hooks"]) == 0
+    assert program.main([str(artifact), "-o", str(out), "--no-hooks"]) == 0
     found = read_measurement(out)
     # Loading twice (the first also imports), every counted inference, the golden vectors: no more.
     assert counting.count("invoke") == found.warmup_runs + found.runs
@@ -149,7 +155,7 @@ def test_without_hooks_the_runtime_is_not_called_once_more(
 
 def test_with_hooks_the_totals_are_still_those_without(tmp_path: Path, counting: list[str]) -> None:
     artifact, out = make_artifact(tmp_path / "out"), tmp_path / "m.json"
-    assert agent.main([str(artifact), "-o", str(out)]) == 0
+    assert program.main([str(artifact), "-o", str(out)]) == 0
     found = read_measurement(out)
     before = counting[: counting.index("hooked session")]
     assert before.count("invoke") == found.warmup_runs + found.runs
@@ -165,10 +171,10 @@ def test_it_feeds_a_file_as_edgesdk_does(count: int, batch: int, is_integer: boo
     spec = TensorSpec(name="x", shape=(batch, 4, 5, 2), from_torch=(0, 2, 3, 1), **fields)
     values = torch.randn(count, 2, 4, 5)
     stacked, number = adapter.encode_inputs((values,), (spec,))
-    batches = agent.encode([values.numpy()], [to_builtins(spec)])
+    batches = tensors.encode([values.numpy()], [to_builtins(spec)])
     assert np.array_equal(np.stack([batch[0] for batch in batches]), stacked[0])
     [wanted] = adapter.decode_outputs(stacked, (spec,), number)
-    [got] = agent.decode(batches, [to_builtins(spec)], number)
+    [got] = tensors.decode(batches, [to_builtins(spec)], number)
     assert np.array_equal(got, wanted.numpy())
 
 
@@ -178,16 +184,16 @@ def test_it_judges_as_edgesdk_does(noise: float, samples: int) -> None:
     wanted = torch.randn(samples, 6)
     got = wanted + noise * torch.randn(samples, 6)
     expected = parity.sqnr_db((wanted,), (got,))
-    assert agent.sqnr_db([wanted.numpy()], [got.numpy()]) == pytest.approx(expected)
-    assert agent._REPLAY_SQNR_DB == _GOLDEN_SQNR_DB
-    assert dict(parity.MINIMUM_SQNR_DB) == agent._FLOAT_SQNR_DB
+    assert self_test.sqnr_db([wanted.numpy()], [got.numpy()]) == pytest.approx(expected)
+    assert self_test.REPLAY_SQNR_DB == _GOLDEN_SQNR_DB
+    assert dict(parity.MINIMUM_SQNR_DB) == self_test.FLOAT_SQNR_DB
 
 
 def test_a_clock_that_runs_backwards_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     readings = iter([5_000_000, 1_000_000])
-    monkeypatch.setattr(agent.time, "perf_counter_ns", lambda: next(readings))
-    with pytest.raises(agent.AgentError, match="clock went backwards"):
-        agent.time_runs(lambda: None, 1)
+    monkeypatch.setattr(timing.time, "perf_counter_ns", lambda: next(readings))
+    with pytest.raises(AgentError, match="clock went backwards"):
+        timing.time_runs(lambda: None, 1)
 
 
 def test_kernels_are_joined_to_layers_by_kind_and_order(tmp_path: Path) -> None:
@@ -203,6 +209,41 @@ def test_kernels_are_joined_to_layers_by_kind_and_order(tmp_path: Path) -> None:
         ("Transpose (ND, X32)", True),
         ("native_call_add.out", False),
     ]
-    assert agent.join(events, tmp_path) == ["a", "b", "c", None, None]
+    assert join(events, tmp_path) == ["a", "b", "c", None, None]
     # One convolution more than the graph has: nothing says which is which.
-    assert agent.join([*events, events[0]], tmp_path) == [None, "b", None, None, None, None]
+    assert join([*events, events[0]], tmp_path) == [None, "b", None, None, None, None]
+
+
+def test_artifacts_side_by_side_are_timed_in_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_process, "TIMED_MS", 1e-6)
+    monkeypatch.setattr(in_process, "FEWEST_RUNS", 20)
+    calls: list[str] = []
+    samples = in_process.time_in_turns([lambda: calls.append("a"), lambda: calls.append("b")])
+    assert [len(one) for one in samples] == [20, 20]
+    assert "".join(calls) == 10 * "aabb"
+
+
+def test_a_slow_network_is_not_timed_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(10_000))
+    monkeypatch.setattr(timing.time, "perf_counter_ns", lambda: next(clock) * 1_000_000_000)
+    [samples] = in_process.time_in_turns([lambda: None])
+    assert set(samples) == {1000.0}
+    assert len(samples) == 20
+
+
+def test_two_artifacts_give_two_measurements(tmp_path: Path) -> None:
+    one = make_artifact(tmp_path / "out")
+    other = make_artifact(tmp_path / "original", scheme="int8")
+    beside = ("--beside", str(other), str(tmp_path / "b.json"), "--no-hooks")
+    done = run_agent(make_python(tmp_path / "p"), one, tmp_path / "a.json", *beside)
+    assert done.returncode == 0, done.stderr
+    first, second = (read_measurement(tmp_path / name) for name in ("a.json", "b.json"))
+    assert first.self_test == second.self_test
+    assert (first.peak_memory, second.peak_memory) == (None, None)
+    assert min(first.p50_ms, second.p50_ms) >= 1.0
+    elsewhere = make_artifact(tmp_path / "pte", runtime="executorch")
+    beside = ("--beside", str(elsewhere), str(tmp_path / "c.json"), "--no-hooks")
+    done = run_agent(make_python(tmp_path / "q"), one, tmp_path / "d.json", *beside)
+    assert (done.returncode, "different runtimes" in done.stderr) == (9, True)

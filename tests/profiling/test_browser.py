@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import stat
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from profiled import MODEL, job_of, make_artifact
 
 from edgesdk.artifact import read_manifest, sha256_of
 from edgesdk.errors import TargetUnavailable, UsageError
-from edgesdk.profiling import browser
+from edgesdk.profiling import browser, page
 from edgesdk.profiling.page import build_page
 from edgesdk.profiling.profile import check_belongs, join_profile
 from edgesdk.progress import Silent
@@ -39,7 +40,7 @@ def test_an_artifact_for_another_runtime_is_refused(tmp_path: Path) -> None:
 
 
 def test_litert_in_a_browser_runs_the_file_but_is_not_the_device(tmp_path: Path) -> None:
-    folder = make_artifact(tmp_path / "out", minimum_runtime="9.9.9")
+    folder = make_artifact(tmp_path / "out", minimum_runtime="9.9.9", threads=4)
     manifest = read_manifest(folder)
     identity = replace(EXAMPLE.identity, runtime="litert.js", version="2.5.3")
     digest = sha256_of(folder / MODEL)
@@ -104,3 +105,30 @@ def test_packages_are_installed_once_without_their_scripts(
     assert [line.split()[0] for line in commands] == ["ci", "run", "run"]
     assert "--ignore-scripts" in commands[0]
     assert list((cache_root / "npm").iterdir())
+
+
+def test_what_npm_started_ends_with_it_when_it_takes_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """npm starts node, which starts others: killing npm alone would leave them."""
+    started, sleep = tmp_path / "started", shutil.which("sleep")
+    npm = f"{sleep} 600 &\necho $! > {started}\nwait"
+    programs(tmp_path / "bin", monkeypatch, npm=npm, node="echo v20.1.0")
+    monkeypatch.setattr(page, "_MINUTES", 1 / 60)
+    (tmp_path / "page").mkdir()
+    with pytest.raises(TargetUnavailable, match="npm ci did not end within"):
+        build_page(ARTIFACTS / "digits_phone", tmp_path / "page", Silent())
+    assert not is_running(int(started.read_text()))
+
+
+def is_running(number: int) -> bool:
+    """Return whether a process is alive, after a while for its end; one that is reaped is not."""
+    state = Path(f"/proc/{number}/stat")
+    for _ in range(100):
+        try:
+            if state.read_text().rsplit(")", 1)[1].split()[0] == "Z":
+                return False
+        except OSError:
+            return False
+        time.sleep(0.1)
+    return True

@@ -27,7 +27,9 @@ def measured(folder: Path, **changes: Any) -> Measurement:
         source="ETDump",
     )
     digest = sha256_of(folder / MODEL)
-    return replace(EXAMPLE, artifact_sha256=digest, device="host", per_op=per_op, **changes)
+    identity = replace(EXAMPLE.identity, threads=1)
+    made = replace(EXAMPLE, artifact_sha256=digest, device="host", identity=identity, per_op=per_op)
+    return replace(made, **changes)
 
 
 def imported(folder: Path, measurement: Measurement, path: Path) -> Any:
@@ -54,6 +56,34 @@ def test_a_prediction_for_another_device_is_not_set_beside_it(tmp_path: Path) ->
     profile = join_profile(folder, read_manifest(folder), measured(folder))
     assert profile.predicted is None
     assert {layer.predicted_ms for layer in profile.layers} == {None}
+
+
+@pytest.mark.parametrize(
+    ("meant_for", "ran", "said"),
+    [
+        ({"unit": "npu"}, {"unit": "cpu"}, ("on the cpu, not npu",)),
+        ({"unit": "npu"}, {"unit": "cpu", "threads": 4}, ("on the cpu, not npu",)),
+        ({"unit": "npu"}, {"unit": "npu", "threads": 4}, ()),
+        ({"unit": "npu"}, {"unit": "all"}, ()),
+        ({"unit": "cpu"}, {"unit": "gpu"}, ("on the gpu, not cpu",)),
+        ({}, {"threads": 4}, ("on 4 threads, not 1 thread",)),
+        ({"threads": 2}, {"threads": 1}, ("on 1 thread, not 2 threads",)),
+        ({}, {"runtime": "litert.js", "unit": "gpu"}, (
+            "with litert.js, not litert", "on the gpu, not cpu",
+        )),
+        ({}, {}, ()),
+    ],
+)  # fmt: skip
+def test_a_prediction_for_another_unit_or_other_threads_is_not_set_beside_it(
+    tmp_path: Path, meant_for: dict[str, Any], ran: dict[str, Any], said: tuple[str, ...]
+) -> None:
+    folder = make_artifact(tmp_path / "out", **meant_for)
+    manifest, here = read_manifest(folder), measured(folder)
+    timed = replace(here, identity=replace(here.identity, **ran))
+    assert manifest.departures(timed) == said
+    profile = join_profile(folder, manifest, timed)
+    assert (profile.predicted is None) == bool(said)
+    assert (profile.layers[0].predicted_ms is None) == bool(said)
 
 
 @pytest.mark.parametrize(

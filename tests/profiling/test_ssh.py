@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from profiled import MODEL, job_of, make_artifact, make_python
+from profiled import MODEL, job_of, make_artifact, make_python, reseal
 from programs import needs
 from ssh_board import STARTED_S, Board, serve_board
 
@@ -148,10 +148,33 @@ def test_what_is_no_address_is_refused(place: str) -> None:
 def test_only_what_the_manifest_names_travels(tmp_path: Path) -> None:
 
     artifact = make_artifact(tmp_path / "out")
-    with tarfile.open(fileobj=io.BytesIO(pack(job_of(artifact)))) as archive:
+    with tarfile.open(fileobj=io.BytesIO(pack([job_of(artifact)]))) as archive:
         members = archive.getmembers()
     names = {member.name for member in members}
-    assert names == {"agent.py", *(f"artifact/{n}" for n in (
+    assert names == {"agent.pyz", *(f"artifact/{n}" for n in (
         "manifest.json", "model.tflite", "golden.safetensors", "plan.json", "profile_map.json"
     ))}  # fmt: skip
     assert all(member.isfile() and not member.uname for member in members)
+
+
+@needs("sshd")
+def test_two_artifacts_are_measured_in_turns_over_one_connection(
+    board: Board, tmp_path: Path
+) -> None:
+    python = str(make_python(tmp_path / "p"))
+    folders = [make_artifact(tmp_path / name) for name in ("out", "original")]
+    (folders[1] / MODEL).write_bytes(b"another model that doubles")
+    reseal(folders[1])
+    jobs = [
+        job_of(folder, ssh_config=board.config, python=python, hooks=False) for folder in folders
+    ]
+    found = ssh.measure_in_turns(board.place, jobs)
+    digests = [sha256_of(folder / MODEL) for folder in folders]
+    assert [one.artifact_sha256 for one in found] == digests
+    assert len(set(digests)) == 2
+    assert board.left_behind() == []
+
+
+def test_another_number_of_measurements_than_asked_for_is_refused() -> None:
+    with pytest.raises(MeasurementError, match="sent 1 measurements. Expected: 2"):
+        ssh._read_answer(b"{}\n", 2, "pi@board")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from measuring import EXAMPLE
@@ -62,9 +63,36 @@ def test_a_forged_row_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="EDGESDK_STORE"):
-        Store(tmp_path / "file" / "m.sqlite3").all()
+        Store(tmp_path / "file" / "m.sqlite3").add(EXAMPLE, label="a")
+
+
+def test_reading_makes_and_changes_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path / "deep" / "m.sqlite3")
+    assert store.all() == ()
+    assert not store.path.parent.exists()
+    store.add(EXAMPLE, label="a")
+    content = store.path.read_bytes()
+    assert len(store.all()) == 1
+    assert store.path.read_bytes() == content
 
 
 def test_the_environment_names_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGESDK_STORE", str(tmp_path))
     assert default_store().path == tmp_path / "measurements.sqlite3"
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path / "m.sqlite3")
+    store.add(EXAMPLE, label="a")
+    connect = sqlite3.connect
+
+    def full(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        database: sqlite3.Connection = connect(*arguments, **options)
+        database.execute("PRAGMA max_page_count = 1")  # sqlite keeps to what there is already
+        return database
+
+    monkeypatch.setattr("edgesdk.profiling.store.sqlite3.connect", full)
+    with pytest.raises(OutputError, match="no space left"):
+        store.add(replace(EXAMPLE, p50_ms=2.05), label="x" * 100_000)
+    monkeypatch.undo()
+    assert len(store.all()) == 1

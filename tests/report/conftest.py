@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from whole_artifacts import measurement, write_artifact
 
 from edgesdk.document import to_json
+from edgesdk.measurement import RuntimeIdentity, SelfTest
+from edgesdk.profiling.store import Stored
 from edgesdk.report.data import ReportData
 from edgesdk.report.html import render_page
 from edgesdk.report.reading import read_report
@@ -25,7 +28,24 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> ReportData:
     folder = write_artifact(tmp_path_factory.mktemp("one") / "small")
     timed = folder.parent / "phone.json"
     timed.write_text(to_json(measurement(folder)))
-    return read_report([folder], [timed])
+    return read_report([folder], [timed], _stored(folder))
+
+
+def _stored(folder: Path) -> list[Stored]:
+    """Return what two other runners measured of the artifact: a browser, and a board's GPU."""
+    page = RuntimeIdentity(
+        runtime="litert.js", version="2.5.3", platform="wasm", unit="cpu", threads=1
+    )
+    gpu = replace(page, runtime="tflite-micro", unit="gpu")
+    failed = SelfTest(status="failed", samples=64, sqnr_db=8.1, detail="compared")
+    made = (
+        measurement(folder, device="browser", identity=page, per_op=None, self_test=failed),
+        measurement(folder, identity=gpu, sustained=(), self_test=None),
+    )
+    return [
+        Stored(number=number, label="digits", measurement=item)
+        for number, item in enumerate(made, 7)
+    ]
 
 
 @pytest.fixture(scope="session")

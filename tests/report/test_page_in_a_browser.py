@@ -90,6 +90,35 @@ def test_every_number_is_the_json_s(
             assert (verdict["figure"]["low"] is None) == (f"{path}.figure.low" not in shown)
 
 
+def test_every_runner_stands_in_one_row_of_one_table(browser: Browser, page_of_one: Path) -> None:
+    page = opened(browser, page_of_one)
+    data = json.loads(page.locator("#report-data").text_content() or "")
+    [artifact] = data["artifacts"]
+    region = page.get_by_role("region", name="Measurements side by side, small")
+    rows = region.locator("tbody tr")
+    assert rows.count() == len(artifact["measurements"]) == 3
+    for index, item in enumerate(artifact["measurements"]):
+        timed, said = item["measurement"], " ".join(rows.nth(index).inner_text().split())
+        identity = timed["identity"]
+        for text in (timed["device"], f"{identity['runtime']} {identity['version']}"):
+            assert text in said
+        for at in ("latency.value", "latency.low", "latency.high"):
+            path = f"artifacts.0.measurements.{index}.{at}"
+            assert rows.nth(index).locator(f"data[data-path='{path}']").count() == 1
+        judged = rows.nth(index).locator(
+            f"[data-path='artifacts.0.measurements.{index}.predicted.value']"
+        )
+        assert judged.count() == (0 if item["departures"] else 1)
+        test = timed["self_test"]
+        assert (test["status"] if test else "not told") in said
+        assert said.endswith(str(item["number"] or "–"))
+    text = page.locator("#artifact-0").inner_text()
+    assert "It ran on browser, not board; with litert.js, not tflite-micro, and judges" in text
+    assert "It ran on the gpu, not cpu, and judges nothing here." in text
+    assert page.locator("figure#a0-latencies svg:visible").count() == 1
+    assert page.locator("figure[id^='a0-sustained'] svg:visible").count() == 2
+
+
 def test_verdicts_are_said_in_words(browser: Browser, page_of_two: Path) -> None:
     page = opened(browser, page_of_two)
     assert page.locator("#artifact-0 .verdict").inner_text().split() == (

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from whole_artifacts import DEVICE, MODEL, layers, manifest, measurement, seal, write_artifact
@@ -9,6 +10,8 @@ from edgesdk.artifact import LAYERS, PLAN
 from edgesdk.document import to_json
 from edgesdk.errors import ArtifactError, MeasurementError, UsageError
 from edgesdk.figure import Figure
+from edgesdk.measurement import RuntimeIdentity
+from edgesdk.profiling.store import Stored
 from edgesdk.report import reading
 from edgesdk.report.reading import read_report
 
@@ -93,7 +96,9 @@ def test_a_measurement_elsewhere_is_shown_and_judges_nothing(artifact: Path) -> 
     slow = {"p50_ms": 90.0, "p90_ms": 95.0, "p99_ms": 99.0}
     path = write_measurement(artifact, artifact.parent / "m.json", device="elsewhere", **slow)
     [found] = read_report([artifact], [path]).artifacts
-    assert [item.for_device for item in found.measurements] == [False]
+    assert [item.departures for item in found.measurements] == [("on elsewhere, not board",)]
+    assert found.measurements[0].predicted is None
+    assert {row.predicted_ms for row in found.measurements[0].layers} == {None}
     assert found.verdicts == read_report([artifact]).artifacts[0].verdicts
     assert found.figures == read_report([artifact]).artifacts[0].figures
 
@@ -110,6 +115,70 @@ def test_a_measurement_joins_its_layers_and_its_own_artifact(tmp_path: Path) -> 
         ("stages.0", 0.2, 0.05),
         (None, 0.1, None),
     ]
+
+
+def stored(folder: Path, *changes: dict[str, Any]) -> list[Stored]:
+    """Return measurements of an artifact as the store numbers them, from 1."""
+    return [
+        Stored(number=number, label="digits", measurement=measurement(folder, **change))
+        for number, change in enumerate(changes, 1)
+    ]
+
+
+def elsewhere(folder: Path, **changes: Any) -> RuntimeIdentity:
+    return replace(measurement(folder).identity, **changes)
+
+
+def test_what_lies_in_the_store_is_shown_with_its_number(tmp_path: Path) -> None:
+    folders = [write_artifact(tmp_path / name) for name in ("a", "b")]
+    kept = stored(
+        folders[1],
+        {},
+        {"device": "browser", "identity": elsewhere(folders[1], runtime="litert.js")},
+        {"identity": elsewhere(folders[1], unit="gpu")},
+    )
+    kept.append(replace(kept[0], number=4, measurement=measurement(folders[0], device="x")))
+    first, second = read_report(folders, stored=kept).artifacts
+    assert [item.number for item in first.measurements] == [4]
+    assert [(item.number, item.departures) for item in second.measurements] == [
+        (1, ()),
+        (2, ("on browser, not board", "with litert.js, not tflite-micro")),
+        (3, ("on the gpu, not cpu",)),
+    ]
+    guess, none, _ = (item.predicted for item in second.measurements)
+    assert guess is not None
+    assert (guess, none) == (second.figures[0].predicted, None)
+    timed = second.measurements[0].measurement
+    assert second.measurements[0].latency.value == timed.p50_ms
+    assert second.measurements[0].latency.low == timed.minimum_ms
+    assert second.measurements[0].latency.high == timed.p90_ms
+    assert second.verdicts[0].figure == second.measurements[0].latency
+
+
+def test_of_each_place_the_last_in_the_store_counts(artifact: Path) -> None:
+    slow = {"minimum_ms": 8.5, "p50_ms": 9.0, "p90_ms": 9.5, "p99_ms": 11.0}
+    refuted = stored(artifact, {"sustained": ()}, {"sustained": (), **slow})
+    [found] = read_report([artifact], stored=refuted).artifacts
+    assert ([item.number for item in found.measurements], found.status) == ([2], "missed")
+    again = stored(artifact, {"sustained": (), **slow}, {"sustained": ()})
+    [found] = read_report([artifact], stored=again).artifacts
+    assert ([item.number for item in found.measurements], found.status) == ([2], "kept")
+    # A curve is not lost to a shorter measurement that came after it.
+    [found] = read_report([artifact], stored=stored(artifact, {}, {"sustained": ()})).artifacts
+    assert [bool(item.measurement.sustained) for item in found.measurements] == [True, False]
+
+
+def test_what_is_sealed_stored_and_in_a_file_is_shown_once(tmp_path: Path) -> None:
+    folder = write_artifact(tmp_path / "small")
+    timed = measurement(folder)
+    for name in ("manifest.json", "manifest.sha256"):
+        (folder / name).unlink()
+    seal(folder, manifest(folder, measurement=timed))
+    path = write_measurement(folder, tmp_path / "m.json")
+    [found] = read_report([folder], [path], stored(folder, {})).artifacts
+    assert [(item.measurement, item.number) for item in found.measurements] == [(timed, 1)]
+    [found] = read_report([folder], [path]).artifacts
+    assert [(item.measurement, item.number) for item in found.measurements] == [(timed, None)]
 
 
 def test_a_measurement_of_another_file_is_refused(artifact: Path) -> None:

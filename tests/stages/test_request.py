@@ -10,13 +10,15 @@ from blobs_task import blobs, points
 from edgesdk.budget import Budget
 from edgesdk.cache import Cache
 from edgesdk.device import DeviceProfile
+from edgesdk.device_files import load_device
 from edgesdk.effort import Effort
 from edgesdk.errors import TargetUnavailable, TaskError, UnsupportedModel, UsageError
 from edgesdk.graph import OpGraph
 from edgesdk.host_runtime import HostRuntime
+from edgesdk.profiling.bench import Bench
 from edgesdk.progress import Silent
 from edgesdk.scheme import Scheme
-from edgesdk.stages.request import Request, for_graph, resolve
+from edgesdk.stages.request import Request, _check_unit, for_graph, resolve
 from edgesdk.target import Capability, find_target
 from edgesdk.task import Task
 from edgesdk.trace import trace
@@ -205,3 +207,15 @@ def test_devices_that_share_no_precision_are_no_fleet(resolving: Resolve) -> Non
 def test_a_fleet_of_none_is_a_usage_error(resolving: Resolve) -> None:
     with pytest.raises(UsageError, match="no device was named"):
         resolving(device=[])
+
+
+def test_tensorrt_over_ssh_is_measured_on_its_gpu_and_over_adb_nothing_is() -> None:
+    jetson = load_device("jetson_orin_nano")
+    runtime = jetson.runtime_for("onnx")
+    assert runtime.unit == "gpu"
+    _check_unit(Bench(on="ssh:pi@board"), jetson, runtime)
+    phone = load_device("samsung_galaxy_s24")
+    npu = next(one for one in phone.runtime if one.unit == "npu")
+    for device, its, on in ((jetson, runtime, "adb"), (phone, npu, "ssh:pi@board")):
+        with pytest.raises(UsageError, match="runs on the CPU"):
+            _check_unit(Bench(on=on), device, its)
