@@ -106,7 +106,8 @@ class Manifest:
 
     ``task_reference`` is what the command line called the task, without folders of the machine it
     was compiled on; empty where a ``Task`` made in Python was given. ``layer_schemes`` names the
-    layers that have another scheme than the network.
+    layers that have another scheme than the network; ``host_files`` is what ``host_runtime`` runs
+    where ``files`` run on the device alone.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -138,6 +139,7 @@ class Manifest:
     measured: Mapping[FigureName, Figure]
     budget: tuple[Verdict, ...]
     device_commands: tuple[str, ...] = ()
+    host_files: tuple[str, ...] = ()
     measurement: Measurement | None = None
     task_reference: str = ""
     layer_schemes: Mapping[str, Scheme] = field(default_factory=dict)
@@ -247,7 +249,7 @@ def _check_files(manifest: Manifest, present: set[str]) -> None:
     """Raise ``ArtifactError`` unless the runtime's files, plan and golden vectors are all there."""
     if not manifest.files:
         raise ArtifactError("the manifest names no file for the runtime")
-    for name in (*manifest.files, PLAN, GOLDEN):
+    for name in (*manifest.files, *manifest.host_files, PLAN, GOLDEN):
         if not any(file == name or file.startswith(f"{name}/") for file in present):
             raise ArtifactError(f"{name} belongs to the artifact but is not in the folder")
     if manifest.plan_sha256 != manifest.sha256.get(PLAN):

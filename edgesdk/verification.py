@@ -114,10 +114,11 @@ def open_artifact(folder: Path, manifest: Manifest) -> ArtifactProcess:
     """
     if manifest.host_runtime is None:
         raise ArtifactError(f"nothing on this machine runs {manifest.runtime} files")
-    for name in manifest.files:
+    for name in (*manifest.files, *manifest.host_files):
         inside(folder, name)
     emission = Emission(
         files=manifest.files,
+        host_files=manifest.host_files,
         inputs=manifest.inputs,
         outputs=manifest.outputs,
         tool_versions=manifest.tool_versions,
