@@ -231,6 +231,23 @@ class GraphReader(Protocol):
         ``UnsupportedModel`` where an ``OpGraph`` cannot hold it."""
 
 
+@runtime_checkable
+class FieldRunner(Protocol):
+    """What a target may do besides: run its artifacts on an older runtime that apps still ship."""
+
+    field_runtimes: tuple[str, ...]
+
+    def prepare_field(self, name: str) -> Path:
+        """Return the Python of an environment with that runtime, made where there is none yet;
+        ``TargetUnavailable`` where it cannot be."""
+
+    def run_in_field(
+        self, name: str, python: Path, folder: Path, emission: Emission, stacked: Arrays
+    ) -> tuple[RuntimeIdentity, Arrays]:
+        """Return who ran the file and the outputs ``[M, B, ...]``; ``ArtifactError`` where it does
+        not run there."""
+
+
 @cache
 def target_names() -> tuple[str, ...]:
     """Return the names of all registered targets, sorted."""

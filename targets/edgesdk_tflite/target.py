@@ -12,8 +12,10 @@ from edgesdk.errors import UsageError, near_names
 from edgesdk.graph import OpGraph
 from edgesdk.host_runtime import HostRuntime
 from edgesdk.layer_format import fallback_refusal
+from edgesdk.measurement import RuntimeIdentity
 from edgesdk.scheme import DYNAMIC_SCHEMES, Scheme
 from edgesdk.target import (
+    Arrays,
     Capability,
     Emission,
     Session,
@@ -21,7 +23,7 @@ from edgesdk.target import (
     Toolchain,
     refuse_schemes,
 )
-from edgesdk_tflite import packages
+from edgesdk_tflite import field_runtime, packages
 from edgesdk_tflite.checks import check_file
 from edgesdk_tflite.emission import emit_model
 from edgesdk_tflite.ethos_u import NOTE, check_compiled, emit_for_ethos_u, placed_operators
@@ -58,6 +60,7 @@ class TFLiteTarget:
     """
 
     name = packages.NAME
+    field_runtimes = (field_runtime.NAME,)
     suffix = ".tflite"
 
     def toolchain(self) -> Toolchain:
@@ -138,6 +141,16 @@ class TFLiteTarget:
             return MicroSession(folder, emission)
         reference = host_runtime == "litert-reference"
         return LiteRTSession(folder, emission, threads, reference=reference)
+
+    def prepare_field(self, name: str) -> Path:
+        """Return the Python of an environment with tflite-runtime, made in the cache if need be."""
+        return field_runtime.prepare_environment()
+
+    def run_in_field(
+        self, name: str, python: Path, folder: Path, emission: Emission, stacked: Arrays
+    ) -> tuple[RuntimeIdentity, Arrays]:
+        """Return what tflite-runtime answers, in a process of its own."""
+        return field_runtime.run_in_field(python, folder, emission, stacked)
 
     def read_graph(self, path: Path) -> OpGraph:
         """Return what a ``.tflite`` file computes, whoever converted it."""
