@@ -101,13 +101,25 @@ class Parity:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FieldRun:
+    """An older runtime that the artifact was run on: whether it answers there, or why not."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    runtime: str
+    runs: bool
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Everything about an artifact that a person, an app or ``edgesdk verify`` needs to know.
 
     ``task_reference`` is what the command line called the task, without folders of the machine it
     was compiled on; empty where a ``Task`` made in Python was given. ``layer_schemes`` names the
     layers that have another scheme than the network; ``host_files`` is what ``host_runtime`` runs
-    where ``files`` run on the device alone.
+    where ``files`` run on the device alone. ``field_runs`` are runs on older runtimes: what else
+    is below ``minimum_runtime`` and was tried, never what a file's metadata claims.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -140,6 +152,7 @@ class Manifest:
     budget: tuple[Verdict, ...]
     device_commands: tuple[str, ...] = ()
     host_files: tuple[str, ...] = ()
+    field_runs: tuple[FieldRun, ...] = ()
     measurement: Measurement | None = None
     task_reference: str = ""
     layer_schemes: Mapping[str, Scheme] = field(default_factory=dict)

@@ -134,7 +134,12 @@ def verify_in_field(folder: Path, name: str, python: Path | None = None) -> Veri
     ``TargetUnavailable`` where the environment cannot be made.
     """
     manifest = read_manifest(folder)
-    runner = _field_runner(manifest, name)
+    runner = field_runner(manifest.target, name)
+    if manifest.host_files:
+        raise UsageError(
+            f"{name} does not run files for {manifest.delegate}",
+            expected="an artifact that runs on a CPU",
+        )
     emission = emission_of(folder, manifest)
     inputs, wanted = read_golden(folder / GOLDEN)
     stacked, count = encode_inputs(inputs, emission.inputs)
@@ -163,22 +168,17 @@ def verify_in_field(folder: Path, name: str, python: Path | None = None) -> Veri
     )
 
 
-def _field_runner(manifest: Manifest, name: str) -> FieldRunner:
-    """Return the artifact's target as what runs it on that runtime; ``UsageError`` if none does."""
+def field_runner(target_name: str, name: str) -> FieldRunner:
+    """Return the target as what runs its files on that runtime; ``UsageError`` if it does not."""
     runners = [found for t in target_names() if isinstance(found := find_target(t), FieldRunner)]
     known = sorted({runtime for runner in runners for runtime in runner.field_runtimes})
     if name not in known:
         raise UsageError(unknown_name("runtime", name, known, listing=f"known: {', '.join(known)}"))
-    target = find_target(manifest.target)
+    target = find_target(target_name)
     if not isinstance(target, FieldRunner) or name not in target.field_runtimes:
         raise UsageError(
-            f"{name} does not run files of target {manifest.target!r}",
+            f"{name} does not run files of target {target_name!r}",
             next_step="leave --runtime out: the artifact's own runtime is then asked",
-        )
-    if manifest.host_files:
-        raise UsageError(
-            f"{name} does not run files for {manifest.delegate}",
-            expected="an artifact that runs on a CPU",
         )
     return target
 

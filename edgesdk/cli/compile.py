@@ -54,6 +54,14 @@ def compile_command(
         ),
     ] = None,
     binary: BinaryOption = None, python: PythonOption = None, ssh_config: SshConfigOption = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            "--runtime",
+            help="Also run it on this older runtime and say in the manifest whether it runs there: "
+            "tflite-runtime.",
+        ),
+    ] = None,
     effort: EffortOption = "standard", time: TimeOption = None,
     accelerator: AcceleratorOption = "auto", allow_pickle: PickleOption = False,
 ) -> Answer:  # fmt: skip
@@ -90,6 +98,7 @@ def compile_command(
         accelerator=accelerator,
         bench=bench,
         schemes=scheme or (),
+        field_runtime=runtime,
         out=out,
         progress=progress.get(),
     )

@@ -92,6 +92,7 @@ def describe_artifact(
         measurements=tuple(_measurement(item, manifest, layers) for item in given),
         tool_versions=manifest.tool_versions,
         device_commands=manifest.device_commands,
+        field_runs=manifest.field_runs,
         commands=_commands(manifest, label),
     )
 
