@@ -1,13 +1,15 @@
 """Compare predicted file sizes and memory with emitted files, and print what the models rest on.
 
-    python benchmarks/footprint.py [size] [arena] [planned] [resident]
+    python benchmarks/footprint.py [size] [arena] [planned] [resident] [vela]
 
 ``size``: every network for every target and scheme; prints the container constants of
 ``edgesdk/cost/size.py`` by least squares and the errors on networks left out.
 ``arena``: predicted against what TensorFlow Lite Micro reports on this machine (x86-64 build).
 ``planned``: predicted against what ``.pte`` files tell ExecuTorch to allocate.
 ``resident``: predicted against the growth of a process's anonymous memory on this machine, once a
-model is loaded and has run on XNNPACK. Takes some minutes in all.
+model is loaded and has run on XNNPACK.
+``vela``: predicted latency, arena and file for an Ethos-U against Vela's estimates and file.
+Takes some minutes in all.
 """
 
 from __future__ import annotations
@@ -39,8 +41,10 @@ from edgesdk.device import Runtime
 from edgesdk.device_files import load_device
 from edgesdk.document import from_builtins, to_json
 from edgesdk.errors import EdgeSDKError
+from edgesdk.figure import FigureName
 from edgesdk.graph import OpGraph
 from edgesdk.model_file import read_graph, scheme_of
+from edgesdk.planner.prediction import predict_costs
 from edgesdk.scheme import Scheme
 from edgesdk.target import Emission, Session, find_target
 from edgesdk.task import InputSpec, OutputSpec
@@ -281,6 +285,26 @@ def _anonymous_bytes() -> int:
     return 1024 * int(line.split()[1])
 
 
+def compare_vela() -> None:
+    """Print latency, arena and file size of networks for an Ethos-U, predicted and by Vela."""
+    runtime = load_device("corstone_300").runtime_for("tflite")
+    ratios: dict[FigureName, list[float]] = {}
+    print("\nEthos-U55 (corstone_300), int8: predicted / Vela")
+    for name, (module, shape), folder, emission in emitted(small_networks(), runtime, "int8"):
+        graph = trace(module, (torch.zeros(shape),), name=name)
+        predicted = predict_costs(graph, runtime, "int8")
+        size = float(size_bytes(folder, emission.files))
+        found = {name: figure.value for name, figure in emission.estimates.items()}
+        told = []
+        for figure, value in {**found, "size_bytes": size}.items():
+            ratios.setdefault(figure, []).append(predicted[figure].value / value)
+            told.append(f"{figure} {predicted[figure].value:.4g} / {value:.4g}")
+        print(f"  {name:20} {'  '.join(told)}")
+    for figure, values in ratios.items():
+        median, factor = np.median(values), _factor(np.array(values))
+        print(f"  {figure}: median {median:.2f}, factor that holds nine in ten {factor:.2f}")
+
+
 def main() -> None:
     """Run the comparisons named on the command line, or all."""
     torch.set_num_threads(1)
@@ -292,6 +316,7 @@ def main() -> None:
         "arena": compare_arenas,
         "planned": compare_planned,
         "resident": compare_resident,
+        "vela": compare_vela,
     }
     for name in sys.argv[1:] or comparisons:
         comparisons[name]()

@@ -103,13 +103,26 @@ class Parity:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FieldRun:
+    """An older runtime that the artifact was run on: whether it answers there, or why not."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    runtime: str
+    runs: bool
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Everything about an artifact that a person, an app or ``edgesdk verify`` needs to know.
 
     ``task_reference`` is what the command line called the task, without folders of the machine it
     was compiled on; empty where a ``Task`` made in Python was given. ``layer_schemes`` names the
     layers that have another scheme than the network. ``elsewhere`` predicts the figures on the
-    other devices of a fleet, by their names.
+    other devices of a fleet, by their names. ``host_files`` is what ``host_runtime`` runs
+    where ``files`` run on the device alone. ``field_runs`` are runs on older runtimes: what else
+    is below ``minimum_runtime`` and was tried, never what a file's metadata claims.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -142,6 +155,8 @@ class Manifest:
     measured: Mapping[FigureName, Figure]
     budget: tuple[Verdict, ...]
     device_commands: tuple[str, ...] = ()
+    host_files: tuple[str, ...] = ()
+    field_runs: tuple[FieldRun, ...] = ()
     measurement: Measurement | None = None
     task_reference: str = ""
     layer_schemes: Mapping[str, Scheme] = field(default_factory=dict)
@@ -270,7 +285,7 @@ def _check_files(manifest: Manifest, present: set[str]) -> None:
     """Raise ``ArtifactError`` unless the runtime's files, plan and golden vectors are all there."""
     if not manifest.files:
         raise ArtifactError("the manifest names no file for the runtime")
-    for name in (*manifest.files, PLAN, GOLDEN):
+    for name in (*manifest.files, *manifest.host_files, PLAN, GOLDEN):
         if not any(file == name or file.startswith(f"{name}/") for file in present):
             raise ArtifactError(f"{name} belongs to the artifact but is not in the folder")
     if manifest.plan_sha256 != manifest.sha256.get(PLAN):

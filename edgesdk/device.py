@@ -32,6 +32,34 @@ class Memory:
     bandwidth_bytes_per_s: Quantity | None = None
 
 
+Accelerator = Literal[
+    "ethos-u55-32", "ethos-u55-64", "ethos-u55-128", "ethos-u55-256",
+    "ethos-u65-256", "ethos-u65-512",
+    "ethos-u85-128", "ethos-u85-256", "ethos-u85-512", "ethos-u85-1024", "ethos-u85-2048",
+]  # fmt: skip
+"""What Vela calls an Ethos-U and how many MACs a cycle it does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vela:
+    """What Arm's compiler for the Ethos-U is told about the chip, in its own words.
+
+    - ``accelerator``: the NPU and its MACs a cycle.
+    - ``system_config``, ``memory_mode``: sections of Vela's ``Arm/vela.ini``: clocks, bandwidths,
+      and which memory holds weights and tensors.
+    - ``arena_bytes``: what tensors may take; Vela's own default is unlimited in most modes.
+    - ``error_factor``: how far the device may be from the cycles that Vela estimates.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    accelerator: Accelerator
+    system_config: str
+    memory_mode: str
+    arena_bytes: Quantity
+    error_factor: Quantity
+
+
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
     """One way to run a file on the device: a target's format under a runtime on a unit.
@@ -45,6 +73,7 @@ class Runtime:
     - ``sparse_kernels``: sparsity patterns that run faster there ("2:4", ...); usually none.
     - ``cpu_operators``: kinds of operators that the delegate leaves to the CPU's plain kernels.
     - ``runtime_ram_bytes``, ``runtime_flash_bytes``: what the runtime itself takes.
+    - ``vela``: how Vela compiles files for it, where the unit is an Ethos-U.
     - ``evidence``: under which names measurements of it are published.
     - ``precisions``: the schemes the unit computes, with their costs.
     """
@@ -64,6 +93,7 @@ class Runtime:
     cpu_operators: tuple[str, ...] = ()
     runtime_ram_bytes: Quantity | None = None
     runtime_flash_bytes: Quantity | None = None
+    vela: Vela | None = None
     evidence: tuple[Evidence, ...] = ()
     precisions: Mapping[Scheme, PrecisionCost]
 

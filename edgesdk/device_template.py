@@ -43,6 +43,7 @@ _COMMENTS: Mapping[str, str] = {
     "sparse_kernels": 'Sparsity patterns that really run faster, such as "2:4".',
     "cpu_operators": "Kinds of operators that the delegate leaves to the CPU's plain kernels.",
     "runtime_ram_bytes": "FILL IN: what the runtime takes before a model is loaded.",
+    "[runtime.vela]": "FILL IN, or delete: only for an Ethos-U, what Vela is told.",
     "[runtime.precisions": "FILL IN, or let 'edgesdk devices fit' do it; delete what the unit "
     "does not compute.",
 }

@@ -9,7 +9,7 @@ from typing import NoReturn
 from edgesdk.budget import Budget, format_figure
 from edgesdk.cache import Cache, default_root
 from edgesdk.effort import Effort
-from edgesdk.errors import BudgetInfeasible
+from edgesdk.errors import BudgetInfeasible, UsageError
 from edgesdk.graph import OpGraph
 from edgesdk.output import check_output, disk_errors, writing
 from edgesdk.plan import Plan
@@ -22,18 +22,21 @@ from edgesdk.stages.attempt import Attempt, carry_out
 from edgesdk.stages.baseline import establish_baseline, predict_baseline, with_accuracy
 from edgesdk.stages.bisection import naming_the_layer
 from edgesdk.stages.feedback import decide_only, find_attempt
+from edgesdk.stages.field import seal_field_run
 from edgesdk.stages.learning import learn_graph, learn_sensitivity
 from edgesdk.stages.planning import check_replay
 from edgesdk.stages.request import Devices, Request, for_graph, resolve
 from edgesdk.stages.sealing import seal
 from edgesdk.task import Task
 from edgesdk.task_source import load_task
+from edgesdk.verification import field_runner
 
 
 def compile_task(
     task: Task | str, *, device: Devices, out: str | Path, target: str | None = None,
     budget: Budget | None = None, plan: Plan | None = None, effort: Effort | None = None,
     bench: Bench | None = None, accelerator: str = "auto", schemes: Collection[str] = (),
+    field_runtime: str | None = None,
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> CompileResult:  # fmt: skip
@@ -44,7 +47,8 @@ def compile_task(
     ``plan`` replays a plan instead of searching for one; ``effort`` bounds the training that a
     search may spend. With a ``bench`` every candidate is measured on it, and what it measures
     corrects the predictions for the next ones. ``schemes`` names the precisions that may be chosen,
-    all where it is empty. ``cache`` is where finished steps are kept
+    all where it is empty. ``field_runtime`` names an older runtime that the artifact is run on as
+    well; the manifest says whether it runs there. ``cache`` is where finished steps are kept
     (default: the user's cache folder). Raises ``BudgetInfeasible`` (its ``result`` holds the
     nearest plan and the limit that binds) when nothing fits; ``out`` is then not written.
     """
@@ -64,6 +68,8 @@ def compile_task(
             bench=bench,
             only=schemes,
         )
+        if field_runtime is not None:
+            _prepare_field(request, field_runtime)
         if plan is not None:
             check_replay(request, plan)
         graph = learn_graph(request)
@@ -75,6 +81,9 @@ def compile_task(
         result = _result(request, attempt, artifact=destination)
     with writing(destination) as folder:
         seal(request, attempt, result, folder, original=graph, sensitivity=sensitivity)
+        if field_runtime is not None:
+            request.progress.step(f"Running the artifact on {field_runtime}")
+            seal_field_run(folder, field_runtime)
     return result
 
 
@@ -121,6 +130,18 @@ def plan_task(
     if attempt.status == "infeasible":
         _refuse(request, attempt)
     return _result(request, attempt, artifact=None)
+
+
+def _prepare_field(request: Request, name: str) -> None:
+    """Make the environment of an older runtime, so that a lack shows before any work."""
+    runner = field_runner(request.target.name, name)
+    if request.runtime.vela is not None:
+        raise UsageError(
+            f"{name} does not run files for {request.runtime.delegate}",
+            next_step="leave --runtime out",
+        )
+    request.progress.step(f"Preparing {name}")
+    runner.prepare_field(name)
 
 
 def _result(request: Request, attempt: Attempt, *, artifact: Path | None) -> CompileResult:

@@ -36,6 +36,7 @@ RANGES: Mapping[str, QuantityRange] = {
     "bandwidth_bytes_per_s": QuantityRange(low=1e5, high=1e15, hint=_RATE),
     "runtime_ram_bytes": QuantityRange(low=0, high=1e12, hint=_BYTES),
     "runtime_flash_bytes": QuantityRange(low=0, high=1e12, hint=_BYTES),
+    "arena_bytes": QuantityRange(low=1024, high=1e12, hint=_BYTES),
     "mac_per_s": QuantityRange(low=1e4, high=1e17, hint=_RATE),
     "bytes_per_s": QuantityRange(low=1e4, high=1e15, hint=_RATE),
     "weight_bytes_per_s": QuantityRange(low=1e4, high=1e15, hint=_RATE),

@@ -22,6 +22,7 @@ from edgesdk.artifact import Check, OpCount, TensorSpec
 from edgesdk.compressed import CompressedModel
 from edgesdk.device import Runtime
 from edgesdk.errors import TargetUnavailable, UnsupportedModel, UsageError, unknown_name
+from edgesdk.figure import Figure, FigureName
 from edgesdk.graph import OpGraph
 from edgesdk.host_runtime import HostRuntime
 from edgesdk.measurement import RuntimeIdentity
@@ -38,7 +39,8 @@ Arrays = list[NDArray[np.generic]]
 class Package:
     """A distribution a target needs: the version found (None: missing) and the proven one.
 
-    ``optional``: only some of the target's runtimes need it.
+    ``optional``: only some of the target's runtimes need it; ``install`` is then the command that
+    adds it.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -48,6 +50,7 @@ class Package:
     proven: str
     purpose: str
     optional: bool = False
+    install: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +85,8 @@ class Capability:
     ``mixes`` names for each scheme of a network those that single layers of it can have instead
     (``CompressedModel.layer_schemes``); ``unmixed`` says why others cannot stand beside it.
     ``quantizer`` is whose rules its int8 follows to the last grid: a network can be prepared for
-    those. None where they are others; then int8 is taken as it comes out.
+    those. None where they are others; then int8 is taken as it comes out. ``estimates`` names the
+    figures that the target's compiler tells of every file it makes for the runtime.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -92,6 +96,7 @@ class Capability:
     mixes: Mapping[Scheme, tuple[Scheme, ...]] = field(default_factory=dict)
     unmixed: str = _UNMIXED
     quantizer: QuantizerName | None = None
+    estimates: tuple[FigureName, ...] = ()
 
     def mix_refusal(self, scheme: Scheme, layer_scheme: Scheme) -> str | None:
         """Return why a layer cannot have a scheme in a network of another, None where it can."""
@@ -103,7 +108,7 @@ class Capability:
     def of(
         cls, refusal: Callable[[Scheme], str | None], *,
         mixes: Mapping[Scheme, tuple[Scheme, ...]] = MappingProxyType({}), unmixed: str = _UNMIXED,
-        quantizer: QuantizerName | None = None,
+        quantizer: QuantizerName | None = None, estimates: tuple[FigureName, ...] = (),
     ) -> Capability:  # fmt: skip
         """Return the capability of a target that gives a reason for each scheme it refuses.
 
@@ -113,7 +118,12 @@ class Capability:
         offered = tuple(s for s in SCHEMES if s not in refused)
         kept = {s: tuple(o for o in mixes.get(s, ()) if o in offered) for s in offered}
         return cls(
-            schemes=offered, refused=refused, mixes=kept, unmixed=unmixed, quantizer=quantizer
+            schemes=offered,
+            refused=refused,
+            mixes=kept,
+            unmixed=unmixed,
+            quantizer=quantizer,
+            estimates=estimates,
         )
 
 
@@ -121,7 +131,10 @@ class Capability:
 class Emission:
     """What ``emit`` wrote: the runtime's files, and how to feed and read them.
 
-    ``files[0]`` is what a session opens. ``layer_of`` maps a runtime operator's name to the model
+    ``host_files`` are what runs on this machine where the runtime's files run on the device alone:
+    the same network before a compiler that leaves a command stream. They stay with the artifact
+    and are not for the device. ``estimates`` are figures that this compiler tells of its result.
+    ``layer_of`` maps a runtime operator's name to the model
     layer it came from, where the converter keeps that. ``device_commands`` are what has to be run
     once, in the folder of the files on the device, before the runtime can load them.
     """
@@ -134,6 +147,13 @@ class Emission:
     tool_versions: Mapping[str, str]
     layer_of: Mapping[str, str]
     device_commands: tuple[str, ...] = ()
+    host_files: tuple[str, ...] = ()
+    estimates: Mapping[FigureName, Figure] = field(default_factory=dict)
+
+    @property
+    def opened(self) -> str:
+        """The file that a session on this machine opens."""
+        return (self.host_files or self.files)[0]
 
 
 class Session(Protocol):
@@ -209,6 +229,23 @@ class GraphReader(Protocol):
     def read_graph(self, path: Path) -> OpGraph:
         """Return what the file computes; ``ArtifactError`` where it is damaged,
         ``UnsupportedModel`` where an ``OpGraph`` cannot hold it."""
+
+
+@runtime_checkable
+class FieldRunner(Protocol):
+    """What a target may do besides: run its artifacts on an older runtime that apps still ship."""
+
+    field_runtimes: tuple[str, ...]
+
+    def prepare_field(self, name: str) -> Path:
+        """Return the Python of an environment with that runtime, made where there is none yet;
+        ``TargetUnavailable`` where it cannot be."""
+
+    def run_in_field(
+        self, name: str, python: Path, folder: Path, emission: Emission, stacked: Arrays
+    ) -> tuple[RuntimeIdentity, Arrays]:
+        """Return who ran the file and the outputs ``[M, B, ...]``; ``ArtifactError`` where it does
+        not run there."""
 
 
 @cache

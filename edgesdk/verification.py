@@ -11,16 +11,16 @@ import torch
 from edgesdk.artifact import GOLDEN, Check, Manifest, inside, read_manifest
 from edgesdk.compress.evaluation import evaluate_task
 from edgesdk.document import to_builtins
-from edgesdk.errors import ArtifactError
+from edgesdk.errors import ArtifactError, UsageError, unknown_name
 from edgesdk.figure import Figure
 from edgesdk.host_runtime import HostRuntime
 from edgesdk.parity import MINIMUM_SQNR_DB, sqnr_db
-from edgesdk.running.adapter import artifact_predict
+from edgesdk.running.adapter import artifact_predict, decode_outputs, encode_inputs
 from edgesdk.running.process import ArtifactProcess
 from edgesdk.scheme import coarsest
 from edgesdk.stages.proof import told_by
 from edgesdk.stages.sealing import read_golden
-from edgesdk.target import Emission
+from edgesdk.target import Emission, FieldRunner, find_target, target_names
 from edgesdk.task import Task, Tensors, output_tensors
 
 # Two runs of one file on one runtime are equal bit by bit; another build of the runtime may round
@@ -77,8 +77,7 @@ def verify_artifact(folder: Path, task: Task | None = None) -> Verification:
     with the sealed one.
     """
     manifest = read_manifest(folder)
-    count = len(manifest.sha256)
-    checks = [Check(name="hashes", passed=True, detail=f"{count} files are as they were sealed")]
+    checks = [_whole(manifest)]
     sealed = manifest.verified.get("accuracy") or manifest.interpreted.get("accuracy")
     host = manifest.host_runtime
     if host is None:
@@ -114,15 +113,7 @@ def open_artifact(folder: Path, manifest: Manifest) -> ArtifactProcess:
     """
     if manifest.host_runtime is None:
         raise ArtifactError(f"nothing on this machine runs {manifest.runtime} files")
-    for name in manifest.files:
-        inside(folder, name)
-    emission = Emission(
-        files=manifest.files,
-        inputs=manifest.inputs,
-        outputs=manifest.outputs,
-        tool_versions=manifest.tool_versions,
-        layer_of={},
-    )
+    emission = emission_of(folder, manifest)
     return ArtifactProcess(
         target=manifest.target,
         folder=folder,
@@ -132,14 +123,97 @@ def open_artifact(folder: Path, manifest: Manifest) -> ArtifactProcess:
     )
 
 
+def verify_in_field(folder: Path, name: str, python: Path | None = None) -> Verification:
+    """Return whether an artifact answers its golden vectors on an older runtime, by its name.
+
+    ``python`` is that of an environment that has the runtime; without it one is made in the cache.
+    What does not run there is a check that failed, with the reason. The signal to noise is held to
+    the precision's own threshold (``edgesdk.parity``): an old runtime rounds otherwise.
+
+    Raises ``UsageError`` for a runtime that nobody knows, or that the artifact is not for, and
+    ``TargetUnavailable`` where the environment cannot be made.
+    """
+    manifest = read_manifest(folder)
+    runner = field_runner(manifest.target, name)
+    if manifest.host_files:
+        raise UsageError(
+            f"{name} does not run files for {manifest.delegate}",
+            expected="an artifact that runs on a CPU",
+        )
+    emission = emission_of(folder, manifest)
+    inputs, wanted = read_golden(folder / GOLDEN)
+    stacked, count = encode_inputs(inputs, emission.inputs)
+    checks = [_whole(manifest)]
+    runtime = name
+    try:
+        identity, outputs = runner.run_in_field(
+            name, python or runner.prepare_field(name), folder, emission, stacked
+        )
+    except ArtifactError as problem:
+        checks.append(Check(name="runs there", passed=False, detail=problem.found))
+    else:
+        runtime = f"{identity.runtime} {identity.version}"
+        detail = f"{identity.platform}, {len(stacked[0])} inferences"
+        checks.append(Check(name="runs there", passed=True, detail=detail))
+        got = decode_outputs(outputs, emission.outputs, count)
+        least_db = MINIMUM_SQNR_DB[coarsest({manifest.scheme, *manifest.layer_schemes.values()})]
+        checks.append(_compare_golden(wanted, got, least_db))
+    return Verification(
+        status="verified" if all(check.passed for check in checks) else "failed",
+        artifact=folder,
+        runtime=runtime,
+        checks=tuple(checks),
+        accuracy=None,
+        sealed_accuracy=manifest.verified.get("accuracy"),
+    )
+
+
+def field_runner(target_name: str, name: str) -> FieldRunner:
+    """Return the target as what runs its files on that runtime; ``UsageError`` if it does not."""
+    runners = [found for t in target_names() if isinstance(found := find_target(t), FieldRunner)]
+    known = sorted({runtime for runner in runners for runtime in runner.field_runtimes})
+    if name not in known:
+        raise UsageError(unknown_name("runtime", name, known, listing=f"known: {', '.join(known)}"))
+    target = find_target(target_name)
+    if not isinstance(target, FieldRunner) or name not in target.field_runtimes:
+        raise UsageError(
+            f"{name} does not run files of target {target_name!r}",
+            next_step="leave --runtime out: the artifact's own runtime is then asked",
+        )
+    return target
+
+
+def _whole(manifest: Manifest) -> Check:
+    count = len(manifest.sha256)
+    return Check(name="hashes", passed=True, detail=f"{count} files are as they were sealed")
+
+
 def _check_golden(folder: Path, process: ArtifactProcess) -> Check:
     inputs, wanted = read_golden(folder / GOLDEN)
     got = output_tensors(artifact_predict(process)(*inputs))
+    return _compare_golden(wanted, got, _GOLDEN_SQNR_DB)
+
+
+def _compare_golden(wanted: Tensors, got: Tensors, least_db: float) -> Check:
     exact = len(wanted) == len(got) and all(map(torch.equal, wanted, got))
     noise_db = sqnr_db(wanted, got)
     detail = "bit-identical" if exact else f"signal to noise {noise_db} dB"
-    passed = exact or (noise_db is not None and noise_db >= _GOLDEN_SQNR_DB)
-    return Check(name="golden vectors", passed=passed, detail=f"{len(inputs[0])} samples, {detail}")
+    passed = exact or (noise_db is not None and noise_db >= least_db)
+    return Check(name="golden vectors", passed=passed, detail=f"{len(wanted[0])} samples, {detail}")
+
+
+def emission_of(folder: Path, manifest: Manifest) -> Emission:
+    """Return how to feed a finished artifact, its files checked to be inside its folder."""
+    for name in (*manifest.files, *manifest.host_files):
+        inside(folder, name)
+    return Emission(
+        files=manifest.files,
+        host_files=manifest.host_files,
+        inputs=manifest.inputs,
+        outputs=manifest.outputs,
+        tool_versions=manifest.tool_versions,
+        layer_of={},
+    )
 
 
 def _score(task: Task, process: ArtifactProcess, host: HostRuntime) -> Figure:

@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,20 @@ def manifest_for(folder: Path, **changes: Any) -> Manifest:
         name: {} for name in ("baseline", "predicted", "verified", "interpreted", "measured")
     }
     return Manifest(**{**fields, "tool_versions": {}, "budget": (), **changes})
+
+
+def test_files_that_only_this_machine_runs_are_sealed_too(tmp_path: Path) -> None:
+    for name, content in {**CONTENT, "before.bin": b"the network before its compiler"}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    whole = manifest_for(tmp_path, host_files=("before.bin",))
+    write_manifest(tmp_path, to_json(whole))
+    assert read_manifest(tmp_path) == whole
+    (tmp_path / "before.bin").unlink()
+    sealed = {name: digest for name, digest in whole.sha256.items() if name != "before.bin"}
+    write_manifest(tmp_path, to_json(replace(whole, sha256=sealed)))
+    with pytest.raises(ArtifactError, match=r"before\.bin belongs to the artifact"):
+        read_manifest(tmp_path)
 
 
 def write_manifest(folder: Path, text: str) -> None:

@@ -57,6 +57,14 @@ def compile_command(
     max_drop: DropOption = None, scheme: SchemeOption = None,
     plan: PlanOption = None, on: CandidatesOnOption = None,
     binary: BinaryOption = None, python: PythonOption = None, ssh_config: SshConfigOption = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            "--runtime",
+            help="Also run it on this older runtime and say in the manifest whether it runs there: "
+            "tflite-runtime.",
+        ),
+    ] = None,
     effort: EffortOption = "standard", time: TimeOption = None,
     accelerator: AcceleratorOption = "auto", allow_pickle: PickleOption = False,
 ) -> Answer:  # fmt: skip
@@ -90,6 +98,7 @@ def compile_command(
         accelerator=accelerator,
         bench=bench,
         schemes=scheme or (),
+        field_runtime=runtime,
         out=out,
         progress=progress.get(),
     )

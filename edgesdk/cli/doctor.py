@@ -53,6 +53,10 @@ def _show(data: dict[str, Any], console: Console) -> None:
         if not chain["complete"]:
             install = f"{chain['target']}: {chain['install']}"
             console.print(install, highlight=False, soft_wrap=True)
+        for package in chain["packages"]:
+            if package["optional"] and not package["found"]:
+                install = f"{chain['target']}, {package['name']}: {package['install']}"
+                console.print(install, highlight=False, soft_wrap=True)
     console.print(f"training runs on: {', '.join(data['accelerators'])}")
     cache = data["cache"]
     console.print(f"cache: {cache['folder']} ({cache['bytes'] / 1e6:.1f} MB); remove it any time")

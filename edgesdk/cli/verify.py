@@ -23,20 +23,46 @@ def verify_command(
     task: Annotated[
         str | None, typer.Option("--task", help="Also score it on this task's test data.")
     ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            "--runtime",
+            help="Replay it on this older runtime instead, in an environment of its own: "
+            "tflite-runtime.",
+        ),
+    ] = None,
+    python: Annotated[
+        Path | None,
+        typer.Option("--python", help="The Python of an environment that has --runtime."),
+    ] = None,
     allow_pickle: PickleOption = False,
 ) -> Answer:
     """Check hashes, load the artifact on its runtime, replay its golden vectors, score it.
+
+    With --runtime it says whether the file really runs on a runtime that apps still ship; the
+    environment is made once, in the cache, unless --python names one.
 
     Exit code 8: damaged or tampered with; 4: it no longer computes what was sealed.
 
     Example: edgesdk verify out --task demo:digits
     """
+    from edgesdk.errors import UsageError
     from edgesdk.task_source import load_task
-    from edgesdk.verification import verify_artifact
+    from edgesdk.verification import verify_artifact, verify_in_field
 
+    if runtime is None and python is not None:
+        raise UsageError("--python is for --runtime")
+    if runtime is not None and task is not None:
+        raise UsageError(
+            "--task scores on the artifact's own runtime",
+            next_step="leave --task or --runtime out",
+        )
     loaded = load_task(task, allow_pickle=allow_pickle) if task else None
     progress.get().step("Verifying the artifact")
-    result = verify_artifact(artifact, loaded)
+    if runtime is not None:
+        result = verify_in_field(artifact, runtime, python)
+    else:
+        result = verify_artifact(artifact, loaded)
     return Answer(
         data=result.to_json(),
         show=lambda console: _show(result, console),

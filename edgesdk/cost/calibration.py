@@ -46,8 +46,9 @@ class Correction:
 
 
 def calibrate(
-    device: DeviceProfile, target: str, scheme: Scheme, pairs: Sequence[tuple[float, float]]
-) -> DeviceProfile:
+    device: DeviceProfile, target: str, scheme: Scheme, pairs: Sequence[tuple[float, float]], *,
+    estimate_factor: float = 1.0,
+) -> DeviceProfile:  # fmt: skip
     """Return a new profile that agrees with ``(predicted_ms, measured_ms)`` pairs of a target.
 
     Two numbers are learned (``Correction``): a scale of everything that grows with the network, and
@@ -58,7 +59,8 @@ def calibrate(
     The error factor is the largest ratio left between measured and corrected, but at least what
     ``LEAST_ERROR_FACTOR`` says and what few measurements can prove: the profile's own factor ``f``
     shrinks to ``f ** (1 / (n + 1))`` after ``n`` of them (each one weighs as much as the profile
-    did). Everything else in the profile stays.
+    did). Everything else in the profile stays. Where a compiler's estimates stand for measurements,
+    ``estimate_factor`` is how far those may be off themselves, and the error factor grows by it.
 
     Raises ``MeasurementError`` without pairs or for a latency that is not a positive number.
     """
@@ -70,7 +72,7 @@ def calibrate(
         _check_latency("predicted", predicted_ms)
         _check_latency("measured", measured_ms)
     runtime = device.runtime_for(target)
-    cost = _calibrated(cost_of(runtime, scheme), pairs)
+    cost = _calibrated(cost_of(runtime, scheme), pairs, estimate_factor)
     calibrated = replace(runtime, precisions={**runtime.precisions, scheme: cost})
     runtimes = tuple(calibrated if item is runtime else item for item in device.runtime)
     return replace(device, runtime=runtimes)
@@ -111,14 +113,17 @@ def _check_latency(name: str, value_ms: float) -> None:
         )
 
 
-def _calibrated(cost: PrecisionCost, pairs: Sequence[tuple[float, float]]) -> PrecisionCost:
+def _calibrated(
+    cost: PrecisionCost, pairs: Sequence[tuple[float, float]], estimate_factor: float
+) -> PrecisionCost:
     correction = fit_correction(cost, pairs)
     growing_ms = [predicted - 1e3 * cost.inference_overhead_s.value for predicted, _ in pairs]
     corrected = [correction.scale * max(ms, 0.0) + correction.floor_ms for ms in growing_ms]
     ratios = [measured / ms for ms, (_, measured) in zip(corrected, pairs, strict=True)]
     spread = max(max(ratio, 1 / ratio) for ratio in ratios)
     shrunk = cost.error_factor.value ** (1 / (len(pairs) + 1))
-    count = f"{len(pairs)} measurement(s) on the device"
+    what = "measurement(s) on the device" if estimate_factor == 1 else "estimate(s) by the compiler"
+    count = f"{len(pairs)} {what}"
     note = f"scaled by {correction.scale:.4g} to {count}"
     scaled: PrecisionCost = _scaled(cost, correction.scale, note)
     return replace(
@@ -127,7 +132,7 @@ def _calibrated(cost: PrecisionCost, pairs: Sequence[tuple[float, float]]) -> Pr
             value=correction.floor_ms / 1e3, source=f"from {count}", kind="fitted"
         ),
         error_factor=Quantity(
-            value=max(spread, shrunk, LEAST_ERROR_FACTOR),
+            value=max(spread, shrunk, LEAST_ERROR_FACTOR) * estimate_factor,
             source=f"spread of {count}",
             kind="fitted",
         ),

@@ -73,7 +73,12 @@ _INDEX_BYTES = 4
 def micro_arena_bytes(form: FileForm) -> float:
     """Return the bytes of arena that TensorFlow Lite Micro's x86-64 build takes for a file."""
     scratch = [_scratch_bytes(op, form) for op in form.ops]
-    head = arena_bytes(_planned(form, scratch))
+    return aligned(arena_bytes(_planned(form, scratch))) + structure_bytes(form)
+
+
+def structure_bytes(form: FileForm) -> float:
+    """Return what of the arena the same build's own structures take (the tail)."""
+    scratch = [_scratch_bytes(op, form) for op in form.ops]
     tail: float = (
         _FIXED_BYTES + _EVAL_TENSOR_BYTES * len(form.tensors) + _NODE_BYTES * len(form.ops)
     )
@@ -83,7 +88,7 @@ def micro_arena_bytes(form: FileForm) -> float:
         tail += _BOUNDARY_SCALES_BYTES * sum(form.tensors[i].scales > 0 for i in tensors)
     tail += _SCRATCH_HANDLE_BYTES * sum(map(len, scratch))
     tail += sum(_operator_bytes(op, form) for op in form.ops)
-    return aligned(head) + aligned(tail)
+    return aligned(tail)
 
 
 def _planned(form: FileForm, scratch: list[list[float]]) -> list[Buffer]:

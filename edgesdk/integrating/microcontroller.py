@@ -53,7 +53,7 @@ def _refuses(interface: Interface) -> str | None:
 
 
 def _contents(interface: Interface) -> Contents:
-    from edgesdk_tflite.flatbuffer import parse_model
+    from edgesdk_tflite.flatbuffer import ETHOS_U, parse_model
 
     content = interface.model.read_bytes()
     if len(content) > _MOST_MODEL_BYTES:
@@ -70,6 +70,7 @@ def _contents(interface: Interface) -> Contents:
         "model_bytes": list(content),
         "sha256": list(bytes.fromhex(interface.sha256)),
         "operators": resolver_methods(op.name for op in file.operators),
+        "has_ethos_u": any(op.name == ETHOS_U for op in file.operators),
         "arena": _arena(interface, file),
         "golden": golden,
         "golden_inputs": _golden_inputs(interface, golden),
@@ -90,10 +91,15 @@ def _destination(name: str, values: Mapping[str, Any]) -> str:
     return name.replace("include/", f"include/{values['namespace']}/")
 
 
-def _arena(interface: Interface, file: ModelFile) -> dict[str, int]:
-    """Return the arena's proven bytes, the margin for a device's build, and both together."""
-    proven = interface.manifest.verified.get("memory_bytes")
-    if proven is None or not 0 < proven.value < 1 << 31:
+def _arena(interface: Interface, file: ModelFile) -> dict[str, Any]:
+    """Return the arena's bytes and how they are known, the scratch space, and all with a margin.
+
+    Proven on this machine, or planned by Vela where the file runs on the device alone.
+    """
+    manifest = interface.manifest
+    planned = manifest.predicted.get("memory_bytes") if manifest.host_files else None
+    known = manifest.verified.get("memory_bytes", planned)
+    if known is None or not 0 < known.value < 1 << 31:
         raise ArtifactError("the manifest states no proven arena", expected="verified.memory_bytes")
     windows = [
         math.prod(kernel.shape[1:])
@@ -101,9 +107,12 @@ def _arena(interface: Interface, file: ModelFile) -> dict[str, int]:
         if op.name in ("CONV_2D", "DEPTHWISE_CONV_2D")
     ]
     scratch = _WINDOW_BYTES * max(windows, default=0)
-    wanted = proven.value * (1 + _ARENA_MARGIN) + scratch
+    wanted = known.value * (1 + _ARENA_MARGIN) + scratch
     total = math.ceil(wanted / _ARENA_STEP_BYTES) * _ARENA_STEP_BYTES
-    return {"proven": int(proven.value), "scratch": scratch, "total": total}
+    how = "proven on TFLM built for x86"
+    if known is planned:
+        how = "by Vela's plan, with TFLM's structures as its x86 build has them"
+    return {"bytes": int(known.value), "how": how, "scratch": scratch, "total": total}
 
 
 def _golden_invocations(interface: Interface) -> int:

@@ -16,6 +16,7 @@ _IRREGULAR: Mapping[str, str] = {
     "CUMSUM": "CumSum", "DEPTHWISE_CONV_2D": "DepthwiseConv2D", "L2_POOL_2D": "L2Pool2D",
     "MAX_POOL_2D": "MaxPool2D", "PADV2": "PadV2",
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTM",
+    "CUSTOM ethos-u": "EthosU",
 }  # fmt: skip
 _REGULAR = frozenset(
     """

@@ -27,7 +27,12 @@ def predict_costs(
     ``layer_schemes`` names the layers that have another scheme than the network.
     """
     size = predict_size(
-        graph, runtime.target, scheme, integer_io=runtime.integer_io, layer_schemes=layer_schemes
+        graph,
+        runtime.target,
+        scheme,
+        integer_io=runtime.integer_io,
+        layer_schemes=layer_schemes,
+        vela=runtime.vela is not None,
     )
     latency = predict_latency(graph, runtime, scheme, layer_schemes).total
     figures: dict[FigureName, Figure] = {

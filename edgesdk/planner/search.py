@@ -103,12 +103,18 @@ def decide(
 ) -> Decision:
     """Return the option to take, by predictions and by what was ``learned`` of options tried.
 
-    ``provable`` names the figures that compiling will measure or verify here: for those the
-    prediction's centre decides now (for accuracy its lower end, since recovery is still to come)
-    and the proof later; for all others the interval's upper end must keep the limit. With
-    ``repairs`` int8's lower end is that of float, since rounding may be repaired.
+    ``provable`` names the figures that compiling will measure, verify or estimate here: for those
+    the prediction's centre decides now (for accuracy its lower end, since recovery is still to
+    come) and the proof later. For all others, and where the proof is already ``learned``, the
+    interval's upper end must keep the limit. With ``repairs`` int8's lower end is that of float,
+    since rounding may be repaired.
     """
     tried = learned or {}
+    # What a compiler estimated of its file stays a prediction, but no proof is still to come.
+    unproven = {
+        proposed.option: frozenset(provable) - set(tried.get(proposed.option, {}))
+        for proposed in proposals
+    }
     assessments = []
     for proposed in proposals:
         option = proposed.option
@@ -127,7 +133,7 @@ def decide(
                 expected_loss=sensitivity.loss(option),
                 predicted=predicted,
                 verdicts=verdicts,
-                plausible=all(_plausible(verdict, provable, least) for verdict in verdicts),
+                plausible=all(_plausible(v, unproven[option], least) for v in verdicts),
                 gap=proposed.gap,
                 elsewhere=proposed.elsewhere,
             )
@@ -139,7 +145,7 @@ def decide(
         nearest=min(ranked, key=lambda a: a.worst_excess),
         assessments=ranked,
         conditions=conditions,
-        feasibility=tuple(_feasibility(c, ranked, full, provable) for c in conditions),
+        feasibility=tuple(_feasibility(c, ranked, full, unproven) for c in conditions),
         objective=objective,
     )
 
@@ -241,7 +247,7 @@ def binding_condition(
 
 def _feasibility(
     condition: Condition, assessments: Sequence[Assessment], full: Widths,
-    provable: Collection[FigureName],
+    unproven: Mapping[Option, Collection[FigureName]],
 ) -> Feasibility:  # fmt: skip
     judged = [
         (verdict, assessment.option)
@@ -258,6 +264,6 @@ def _feasibility(
         smallest=smallest[0],
         smallest_option=smallest[1],
         original=original.figure.upper if original.figure else None,
-        reachable=any(_plausible(verdict, provable) for verdict, _ in judged),
+        reachable=any(_plausible(verdict, unproven[option]) for verdict, option in judged),
         device=condition.device,
     )

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import ConfigDict
 
-from edgesdk.artifact import OpCount, Parity
+from edgesdk.artifact import FieldRun, OpCount, Parity
 from edgesdk.budget import Verdict
 from edgesdk.figure import Figure, FigureName
 from edgesdk.layer_change import LayerChanges
@@ -157,6 +157,7 @@ class ArtifactData:
     measurements: tuple[ReportMeasurement, ...]
     tool_versions: Mapping[str, str]
     device_commands: tuple[str, ...]
+    field_runs: tuple[FieldRun, ...]
     commands: tuple[str, ...]
 
     def figure(self, name: FigureName) -> FigureRow | None:

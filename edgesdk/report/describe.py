@@ -98,6 +98,7 @@ def describe_artifact(
         ),
         tool_versions=manifest.tool_versions,
         device_commands=manifest.device_commands,
+        field_runs=manifest.field_runs,
         commands=_commands(manifest, label),
     )
 

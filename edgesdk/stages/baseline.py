@@ -59,6 +59,7 @@ def predict_baseline(request: Request, graph: OpGraph) -> Baseline:
     provable: set[FigureName] = {"size_bytes", "flash_bytes", "download_bytes", "accuracy_drop"}
     if request.can_measure:
         provable.add("latency_ms")
+    provable |= set(request.target.capability(request.runtime).estimates)
     return Baseline(
         graph=graph,
         scheme=scheme,
@@ -82,7 +83,7 @@ def establish_baseline(request: Request, graph: OpGraph) -> Baseline:
     model = compressed_model(request, request.task.model, predicted.scheme)
     emitted = emit(request, model, "original")
     proof = prove(request, emitted, baseline=None, split=None)
-    figures = {**predicted.figures, **proof.verified, **proof.measured}
+    figures = {**predicted.figures, **proof.predicted, **proof.verified, **proof.measured}
     return Baseline(
         graph=graph,
         scheme=predicted.scheme,

@@ -56,7 +56,8 @@ def emit(request: Request, model: CompressedModel, key: str) -> Emitted:
         files = folder / _FILES
         files.mkdir()
         emission = request.target.emit(model, request.runtime, files)
-        missing = [name for name in emission.files if not (files / name).exists()]
+        written = (*emission.files, *emission.host_files)
+        missing = [name for name in written if not (files / name).exists()]
         if missing or not emission.files:
             raise OutputError(f"target {request.target.name!r} did not write {missing or 'a file'}")
         reading = Reading(

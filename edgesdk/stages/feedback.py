@@ -18,6 +18,7 @@ from edgesdk.device import DeviceProfile, Runtime
 from edgesdk.figure import Figure, Figures
 from edgesdk.graph import OpGraph
 from edgesdk.layer_format import LayerSchemes
+from edgesdk.measurement import latency_figure
 from edgesdk.parity import NoiseError
 from edgesdk.plan import Plan
 from edgesdk.planner.explanation import broken_verdicts, explain_verdict
@@ -46,16 +47,24 @@ _WORTH_A_PROBE = 0.95
 @dataclass(frozen=True, kw_only=True)
 class Knowledge:
     """What carrying out options has taught: their figures, and per scheme the pairs of predicted
-    and measured milliseconds that correct the device."""
+    and measured milliseconds that correct the device. ``estimate_factor``: how far the latter may
+    be off where a compiler estimated them."""
 
     learned: Mapping[Option, Figures] = field(default_factory=dict)
     pairs: Mapping[Scheme, tuple[tuple[float, float], ...]] = field(default_factory=dict)
+    estimate_factor: float = 1.0
 
     def corrected(self, request: Request) -> DeviceProfile:
         """Return the request's device, corrected by every measurement so far."""
         device = request.device
         for scheme, pairs in self.pairs.items():
-            device = calibrate(device, request.runtime.target, scheme, pairs)
+            device = calibrate(
+                device,
+                request.runtime.target,
+                scheme,
+                pairs,
+                estimate_factor=self.estimate_factor,
+            )
         return device
 
     def with_figures(self, option: Option, figures: Figures) -> Knowledge:
@@ -64,14 +73,19 @@ class Knowledge:
         return replace(self, learned={**self.learned, option: known})
 
     def with_latency(
-        self, request: Request, graph: OpGraph, scheme: Scheme, measured_ms: float,
+        self, request: Request, graph: OpGraph, scheme: Scheme, latency: Figure,
         layer_schemes: LayerSchemes = MappingProxyType({}),
     ) -> Knowledge:  # fmt: skip
-        """Return the knowledge with one more pair of predicted and measured latency."""
+        """Return the knowledge with another pair of predicted and measured (estimated) latency."""
         prediction = predict_latency(graph, request.runtime, scheme, layer_schemes)
         predicted_ms = prediction.total.value
-        pairs = (*self.pairs.get(scheme, ()), (predicted_ms, measured_ms))
-        return replace(self, pairs={**self.pairs, scheme: pairs})
+        pairs = (*self.pairs.get(scheme, ()), (predicted_ms, latency.value))
+        factor = latency.upper / latency.value
+        return replace(
+            self,
+            pairs={**self.pairs, scheme: pairs},
+            estimate_factor=max(self.estimate_factor, factor),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -214,7 +228,7 @@ def find_attempt(request: Request, sensitivity: Sensitivity, baseline: Baseline)
     knowledge = Knowledge()
     if baseline.proof is not None and baseline.proof.measurement is not None:
         knowledge = knowledge.with_latency(
-            request, baseline.graph, baseline.scheme, baseline.proof.measurement.p50_ms
+            request, baseline.graph, baseline.scheme, latency_figure(baseline.proof.measurement)
         )
     recoveries, most = 0, request.effort.spending.trainings
     fitting: dict[Option, Assessment] = {}
@@ -302,9 +316,8 @@ def _learn(search: Search, knowledge: Knowledge, option: Option, attempt: Attemp
     if "latency_ms" not in figures:
         return knowledge
     graph = search.sensitivity.widths.at(option.widths)
-    measured_ms = figures["latency_ms"].value
     return knowledge.with_latency(
-        search.request, graph, option.scheme, measured_ms, option.layer_schemes
+        search.request, graph, option.scheme, figures["latency_ms"], option.layer_schemes
     )
 
 

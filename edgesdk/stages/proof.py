@@ -37,9 +37,10 @@ _CPU = torch.device("cpu")
 class Proof:
     """What is known of an emitted model after it was run here (or read, where it cannot run).
 
-    ``baseline_latency`` was measured in the same rounds as ``measurement``, or on a bench directly
-    behind it. ``left_open`` names
-    the figures this proof was told not to establish although it could have.
+    ``predicted`` is what the target's compiler estimates of its file, and accuracy where only a
+    simulation tells it. ``baseline_latency`` was measured in the same rounds as ``measurement``,
+    or on a bench directly behind it. ``left_open`` names the figures this proof was told not to
+    establish although it could have.
     """
 
     runnable: Runnable
@@ -112,7 +113,7 @@ def _prove_by_running(
         runnable=Runnable(emitted=emitted, parity=parity, golden=golden, golden_outputs=outputs),
         verified=verified | (accuracy if host.standing == "verified" else {}),
         interpreted=accuracy if host.standing == "interpreted" else {},
-        predicted={},
+        predicted=emitted.emission.estimates,
         measured={},
         split=split,
         left_open=_left_open(request, split, measure=measure),
@@ -237,7 +238,7 @@ def _prove_by_reading(
         runnable=Runnable(emitted=emitted, parity=parity, golden=golden, golden_outputs=outputs),
         verified=size_figures(request, emitted),
         interpreted={},
-        predicted=predicted,
+        predicted={**emitted.emission.estimates, **predicted},
         measured={},
         split=split,
         left_open=_left_open(request, split, measure=measure),

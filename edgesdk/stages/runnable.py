@@ -31,7 +31,7 @@ class Runnable:
 def write_runnable(runnable: Runnable, folder: Path) -> None:
     """Write the runtime's files and the golden vectors into a folder."""
     emitted = runnable.emitted
-    for name in emitted.emission.files:
+    for name in (*emitted.emission.files, *emitted.emission.host_files):
         _copy(emitted.folder / name, folder / name)
     tensors = {f"input.{i}": t.contiguous() for i, t in enumerate(runnable.golden)}
     tensors |= {f"output.{i}": t.contiguous() for i, t in enumerate(runnable.golden_outputs)}
@@ -70,6 +70,7 @@ def describe_runnable(request: Request, runnable: Runnable, folder: Path) -> Man
         measured={},
         budget=(),
         device_commands=emitted.emission.device_commands,
+        host_files=emitted.emission.host_files,
         layer_schemes=emitted.model.layer_schemes,
         task_reference=_without_folders(request.task.reference),
     )

@@ -17,6 +17,11 @@ from edgesdk_tflite.extent import check_extent
 from edgesdk_tflite.packages import require_converter
 
 _IDENTIFIER = b"TFL3"
+ETHOS_U = "CUSTOM ethos-u"
+"""What Vela leaves of the operators that it compiled; its inputs are the command stream, the
+weights, memory to compute in, and then what the operators read."""
+_ETHOS_U_MEMORY = slice(2, 4)
+
 # What the generated flatbuffer reader raises for offsets and lengths that lead nowhere.
 _MALFORMED = (
     struct.error, IndexError, KeyError, ValueError, TypeError, OverflowError, AttributeError,
@@ -111,6 +116,12 @@ class FileOperator:
     def activations(self) -> tuple[FileTensor, ...]:
         """The tensors computed at run time that it reads or writes."""
         return tuple(t for t in (*self.inputs, *self.outputs) if t is not None and t.data is None)
+
+    @property
+    def workspace(self) -> tuple[FileTensor, ...]:
+        """The inputs that are memory to compute in and hold nothing yet; only an Ethos-U's."""
+        inputs = self.inputs[_ETHOS_U_MEMORY] if self.name == ETHOS_U else ()
+        return tuple(tensor for tensor in inputs if tensor is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,7 +259,7 @@ def operator_name(model: Any, operator: Any) -> str:
     """Return the built-in's name of a schema operator, or "CUSTOM" and its own name."""
     code = model.operatorCodes[operator.opcodeIndex]
     # Files older than the 128th operator keep the code in the deprecated field only.
-    name = _enum_names("BuiltinOperator")[max(code.builtinCode, code.deprecatedBuiltinCode)]
+    name = enum_names("BuiltinOperator")[max(code.builtinCode, code.deprecatedBuiltinCode)]
     return f"CUSTOM {_text(code.customCode)}" if name == "CUSTOM" else name
 
 
@@ -277,7 +288,7 @@ def _model_file(model: Any, outside: int) -> ModelFile:
 
 
 def _tensors(model: Any, subgraph: int, graph: Any) -> list[FileTensor]:
-    dtypes = _enum_names("TensorType")
+    dtypes = enum_names("TensorType")
     found = []
     for index, tensor in enumerate(items(graph.tensors)):
         data = model.buffers[tensor.buffer].data
@@ -318,6 +329,7 @@ def _operators(model: Any, graph: Any, tensors: list[FileTensor]) -> Iterator[Fi
     known = {int(index) for index in items(graph.inputs)}
     for position, packed in enumerate(items(graph.operators)):
         operator = _operator(model, packed, tensors)
+        known |= {tensor.index for tensor in operator.workspace}
         for tensor in operator.inputs:
             if tensor is None or tensor.data is not None or tensor.is_variable:
                 continue
@@ -356,7 +368,8 @@ def _by_tensor(indices: list[int], tensors: list[FileTensor]) -> Mapping[str, Fi
 
 
 @cache
-def _enum_names(enumeration: str) -> Mapping[int, str]:
+def enum_names(enumeration: str) -> Mapping[int, str]:
+    """Return the names of a schema's enumeration by their numbers."""
     from ai_edge_litert import schema_py_generated as schema
 
     members = vars(getattr(schema, enumeration)).items()

@@ -134,9 +134,10 @@ class _Reading:
         outputs = tuple(self.activation(tensor, "activation") for tensor in op.outputs)
         kernel = _kernel_shape(op, position)
         inputs, parameters = [], []
+        workspace = {tensor.key for tensor in op.workspace}
         for index, tensor in enumerate(op.inputs):
             constant = self.file.constant(tensor)
-            if tensor is None:
+            if tensor is None or tensor.key in workspace:
                 continue
             if constant is None:
                 inputs.append(self.name(tensor))

@@ -39,7 +39,7 @@ class MicroSession:
         require_micro()
         from tflite_micro.python.tflite_micro import runtime
 
-        path = inside(folder, emission.files[0])
+        path = inside(folder, emission.opened)
         file = read_model(path)
         positions = [file.input_order.index(file.input(s.name).index) for s in emission.inputs]
         self._input_positions = positions
@@ -122,7 +122,7 @@ def _load_error(
         what = f"TensorFlow Lite Micro cannot run this {failed[1]}"
     else:
         reason = said.strip().replace("\n", " | ") or str(problem)
-        return ArtifactError(f"TensorFlow Lite Micro cannot load {emission.files[0]}: {reason}")
+        return ArtifactError(f"TensorFlow Lite Micro cannot load {emission.opened}: {reason}")
     layers = sorted({emission.layer_of.get(tensor, tensor) for tensor in at})
     reason = "" if failed is None else f" ({said.strip().splitlines()[0]})"
     return UnsupportedModel(

@@ -19,6 +19,8 @@ _CONVERTER = (
 _MICRO = (
     ("tflite-micro", "0.dev20261023182759", "runs .tflite files here as a microcontroller does"),
 )
+VELA = "ethos-u-vela"
+_ARM = ((VELA, "5.2.0", "compiles .tflite files for the Ethos-U"),)
 
 
 def converter_toolchain() -> Toolchain:
@@ -31,10 +33,19 @@ def micro_toolchain() -> Toolchain:
     return Toolchain.of(NAME, _MICRO, "pip install 'edgesdk[micro]'")
 
 
+def vela_toolchain() -> Toolchain:
+    """Return the state of what files for an Ethos-U need besides."""
+    return Toolchain.of(NAME, _ARM, "pip install 'edgesdk[arm]'")
+
+
 def whole_toolchain() -> Toolchain:
-    """Return both, what only microcontrollers need being optional."""
-    converter, micro = converter_toolchain(), micro_toolchain()
-    optional = tuple(replace(package, optional=True) for package in micro.packages)
+    """Return all of it, what only microcontrollers need being optional."""
+    converter = converter_toolchain()
+    optional = [
+        replace(package, optional=True, install=extra.install)
+        for extra in (micro_toolchain(), vela_toolchain())
+        for package in extra.packages
+    ]
     return replace(converter, packages=(*converter.packages, *optional))
 
 
@@ -46,6 +57,11 @@ def require_converter() -> None:
 def require_micro() -> None:
     """Raise ``TargetUnavailable`` with the install command unless tflite-micro is here."""
     require(micro_toolchain())
+
+
+def require_vela() -> None:
+    """Raise ``TargetUnavailable`` with the install command unless Vela is here."""
+    require(vela_toolchain())
 
 
 def tool_versions() -> Mapping[str, str]:

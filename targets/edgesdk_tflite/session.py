@@ -28,7 +28,7 @@ class LiteRTSession:
         require_converter()
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-        path = inside(folder, emission.files[0])
+        path = inside(folder, emission.opened)
         file = read_model(path)
         self._inputs = [file.input(spec.name).index for spec in emission.inputs]
         self._outputs = [file.output(spec.name).index for spec in emission.outputs]

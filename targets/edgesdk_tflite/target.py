@@ -12,8 +12,10 @@ from edgesdk.errors import UsageError, near_names
 from edgesdk.graph import OpGraph
 from edgesdk.host_runtime import HostRuntime
 from edgesdk.layer_format import fallback_refusal
+from edgesdk.measurement import RuntimeIdentity
 from edgesdk.scheme import DYNAMIC_SCHEMES, Scheme
 from edgesdk.target import (
+    Arrays,
     Capability,
     Emission,
     Session,
@@ -21,9 +23,11 @@ from edgesdk.target import (
     Toolchain,
     refuse_schemes,
 )
-from edgesdk_tflite import packages
+from edgesdk_tflite import field_runtime, packages
 from edgesdk_tflite.checks import check_file
 from edgesdk_tflite.emission import emit_model
+from edgesdk_tflite.ethos_u import NOTE, check_compiled, emit_for_ethos_u, placed_operators
+from edgesdk_tflite.ethos_u_estimates import ESTIMATES
 from edgesdk_tflite.flatbuffer import read_model
 from edgesdk_tflite.graph import read_graph
 from edgesdk_tflite.micro import MicroSession
@@ -56,6 +60,7 @@ class TFLiteTarget:
     """
 
     name = packages.NAME
+    field_runtimes = (field_runtime.NAME,)
     suffix = ".tflite"
 
     def toolchain(self) -> Toolchain:
@@ -75,6 +80,7 @@ class TFLiteTarget:
             mixes=mixes,
             unmixed=unmixed,
             quantizer="ai-edge-quantizer",
+            estimates=ESTIMATES if runtime.vela else (),
         )
 
     def emit(self, model: CompressedModel, runtime: Runtime, folder: Path) -> Emission:
@@ -82,30 +88,45 @@ class TFLiteTarget:
 
         Float inputs and outputs of four dimensions are [N, H, W, C] (``edgesdk_tflite.layout``
         says when not). int8 files take and return int8 where ``runtime.integer_io``, float
-        otherwise. Raises ``UnsupportedModel`` naming layer and operator, ``TaskError`` for
-        unusable calibration data, and ``TargetUnavailable``.
+        otherwise. For an Ethos-U Vela compiles the file, and what it was given stays beside it.
+        Raises ``UnsupportedModel`` naming layer and operator, ``TaskError`` for unusable
+        calibration data, and ``TargetUnavailable``.
         """
         packages.require_converter()
         refuse_schemes(self.capability(runtime), model)
+        if runtime.vela is not None:
+            return emit_for_ethos_u(model, runtime, folder)
         return emit_model(model, folder, integer_io=runtime.integer_io)
 
     def operators(self, folder: Path, emission: Emission) -> tuple[OpCount, ...]:
         """Re-open the file and count its operators by type and weight bytes."""
-        return count_operators(read_model(inside(folder, emission.files[0])))
+        file = read_model(inside(folder, emission.opened))
+        if emission.host_files:
+            return placed_operators(file, read_model(inside(folder, emission.files[0])))
+        return count_operators(file)
 
     def checks(self, folder: Path, emission: Emission, model: CompressedModel) -> tuple[Check, ...]:
         """Re-open the file and return what reading it proves or disproves."""
-        return check_file(read_model(inside(folder, emission.files[0])), emission, model)
+        file = read_model(inside(folder, emission.opened))
+        checks = check_file(file, emission, model)
+        if emission.host_files:
+            compiled = read_model(inside(folder, emission.files[0]))
+            checks += check_compiled(file, compiled, emission)
+        return checks
 
     def host_runtime(self, runtime: Runtime) -> HostRuntime:
         """Return "tflite-micro" for microcontrollers and "litert" for everything else.
 
-        Raises ``TargetUnavailable`` where tflite-micro is needed and not installed, so that the
+        For an Ethos-U that interprets the network as it was before Vela. Raises
+        ``TargetUnavailable`` where tflite-micro or Vela is needed and not installed, so that the
         lack shows before any work is done.
         """
         if runtime.runtime != MICRO:
             return HostRuntime(name="litert")
         packages.require_micro()
+        if runtime.vela is not None:
+            packages.require_vela()
+            return HostRuntime(name=MICRO, standing="interpreted", note=NOTE)
         return HostRuntime(name=MICRO)
 
     def open(self, folder: Path, emission: Emission, host_runtime: str, threads: int) -> Session:
@@ -120,6 +141,16 @@ class TFLiteTarget:
             return MicroSession(folder, emission)
         reference = host_runtime == "litert-reference"
         return LiteRTSession(folder, emission, threads, reference=reference)
+
+    def prepare_field(self, name: str) -> Path:
+        """Return the Python of an environment with tflite-runtime, made in the cache if need be."""
+        return field_runtime.prepare_environment()
+
+    def run_in_field(
+        self, name: str, python: Path, folder: Path, emission: Emission, stacked: Arrays
+    ) -> tuple[RuntimeIdentity, Arrays]:
+        """Return what tflite-runtime answers, in a process of its own."""
+        return field_runtime.run_in_field(python, folder, emission, stacked)
 
     def read_graph(self, path: Path) -> OpGraph:
         """Return what a ``.tflite`` file computes, whoever converted it."""

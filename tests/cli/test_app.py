@@ -12,6 +12,7 @@ import typer
 from answers import Asking, answered
 from reference import REFERENCE_DEVICE
 
+from edgesdk import target
 from edgesdk.cli import main
 from edgesdk.cli.app import app
 from edgesdk.device import DeviceProfile
@@ -247,6 +248,18 @@ def test_the_doctor_says_what_is_here_and_how_to_get_the_rest(
     assert "cpu" in data["accelerators"]
     assert data["cache"] == {"folder": str(cache_root), "bytes": 1000}
     assert asking("doctor")[0] == 0
+
+
+def test_the_doctor_names_the_command_of_each_missing_extra(
+    asking: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = target.installed_version
+    monkeypatch.setattr(
+        target, "installed_version", lambda name: None if "vela" in name else found(name)
+    )
+    code, text = asking("doctor")
+    assert code == 0
+    assert "tflite, ethos-u-vela: pip install 'edgesdk[arm]'" in text
 
 
 def test_a_layer_is_inspected_with_and_without_a_device(

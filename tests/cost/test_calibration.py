@@ -37,6 +37,16 @@ def test_a_floor_that_nobody_predicted_is_learned_from_small_networks() -> None:
     assert cost.mac_per_s.value == pytest.approx(before.mac_per_s.value, rel=0.02)
 
 
+def test_estimates_move_the_centre_and_stay_as_uncertain_as_they_are() -> None:
+    pairs = [(1.0, 3.0), (2.0, 6.0), (4.0, 12.0)]
+    clocked = calibrate(make_device(), "tflite", "fp32", pairs).runtime[0].precisions["fp32"]
+    estimated = calibrate(make_device(), "tflite", "fp32", pairs, estimate_factor=2.0)
+    cost = estimated.runtime[0].precisions["fp32"]
+    assert cost.mac_per_s.value == clocked.mac_per_s.value
+    assert cost.error_factor.value == pytest.approx(2 * clocked.error_factor.value)
+    assert "measurement" not in cost.mac_per_s.source.partition("; before")[0]
+
+
 def test_one_measurement_of_a_large_network_says_nothing_of_the_floor() -> None:
     cost = calibrate(make_device(), "tflite", "fp32", [(5.0, 10.0)]).runtime[0].precisions["fp32"]
     assert cost.inference_overhead_s.value == pytest.approx(OVERHEAD_MS / 1e3, rel=0.05)

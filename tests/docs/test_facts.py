@@ -13,7 +13,7 @@ from edgesdk import artifact, errors, quantity
 from edgesdk.artifact import Manifest
 from edgesdk.budget import Budget
 from edgesdk.cli.app import _INTERRUPTED
-from edgesdk.device import DeviceProfile, Memory, Runtime
+from edgesdk.device import DeviceProfile, Memory, Runtime, Vela
 from edgesdk.device_files import load_device, profile_names
 from edgesdk.effort import EFFORTS
 from edgesdk.evidence import Evidence
@@ -75,7 +75,7 @@ def test_files_of_an_artifact() -> None:
     names = (
         "MANIFEST", "MANIFEST_SHA256", "PLAN", "GOLDEN", "GRAPH", "PROFILE_MAP", "LAYERS", "REPORT",
     )  # fmt: skip
-    models = {"model.pte", "model.tflite", "model.mlpackage", "model.onnx"}
+    models = {"model.pte", "model.tflite", "model.mlpackage", "model.onnx", "before_vela.tflite"}
     assert documented == {getattr(artifact, name) for name in names} | models
 
 
@@ -146,7 +146,7 @@ def test_device_keys_are_documented() -> None:
     page = (CONCEPTS / "device.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"^\| (.+?) \|", page, re.MULTILINE))
     names = {name for cell in documented for name in _code(cell)}
-    for kind in (DeviceProfile, Memory, Runtime, Evidence):
+    for kind in (DeviceProfile, Memory, Runtime, Vela, Evidence):
         missing = _fields(kind) - names
         assert not missing, (kind.__name__, missing)
     kinds = {row[0].strip("`") for row in read_rows(CONCEPTS / "device.md", "kind")}

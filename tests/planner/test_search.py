@@ -186,6 +186,15 @@ def test_a_measurement_counts_though_a_prediction_would_be_excused(deciding: Dec
     assert chosen(decision) == "fp32, pruned 50 %"
 
 
+def test_an_estimate_of_the_compiler_is_no_proof_to_come(deciding: Decide) -> None:
+    """Its centre would keep the limit, its upper end does not, and nothing tells more."""
+    asked = {"provable": {"latency_ms"}, "learned": {"int8": {"latency_ms": guess(7.9)}}}
+    decision = deciding(Budget(latency_ms=8), **asked)
+    assert chosen(decision) == "fp32, pruned 50 %"
+    kept = deciding(Budget(latency_ms=16), **asked)
+    assert {a.option.name: a.plausible for a in kept.assessments}["int8"]
+
+
 def test_what_was_learned_of_one_option_says_nothing_of_another(deciding: Decide) -> None:
     decision = deciding(Budget(latency_ms=10), learned={"fp32": measured(1.0)})
     assert chosen(decision) == "fp32"

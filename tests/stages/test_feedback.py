@@ -292,7 +292,8 @@ def test_knowledge_adds_up_and_is_never_changed() -> None:
 def test_a_measurement_corrects_predictions_of_its_scheme(asking: Asking) -> None:
     request, _, baseline = asking(SMALL)
     predicted_ms = predict_latency(baseline.graph, request.runtime, "fp32").total.value
-    knowledge = Knowledge().with_latency(request, baseline.graph, "fp32", 3 * predicted_ms)
+    latency = Figure(value=3 * predicted_ms, standing="measured")
+    knowledge = Knowledge().with_latency(request, baseline.graph, "fp32", latency)
     corrected = knowledge.corrected(request).runtime_for("numpy")
     after = predict_latency(baseline.graph, corrected, "fp32").total
     assert after.value == pytest.approx(3 * predicted_ms, rel=0.02)

@@ -59,9 +59,11 @@ def test_proven_versions_are_those_the_project_pins() -> None:
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
-    pinned = {line for extra in ("tflite", "micro") for line in extras[extra] if "==" in line}
+    extra_names = ("tflite", "micro", "arm")
+    pinned = {line for extra in extra_names for line in extras[extra] if "==" in line}
 
-    chains = (packages.converter_toolchain(), packages.micro_toolchain())
+    chains = [packages.converter_toolchain(), packages.micro_toolchain()]
+    chains.append(packages.vela_toolchain())
     assert {f"{p.name}=={p.proven}" for chain in chains for p in chain.packages} == pinned
 
 

@@ -9,7 +9,7 @@
 
 namespace digits {
 
-// Proven on TensorFlow Lite Micro built for x86: 10608 bytes. Added: a quarter for what another
+// 10608 bytes proven on TFLM built for x86. Added: a quarter for what another
 // build aligns and records otherwise, and 2304 for CMSIS-NN's scratch buffer.
 constexpr std::size_t kArenaBytes = 16384;
 
