@@ -11,8 +11,9 @@ from edgesdk.device import DeviceProfile, Runtime
 from edgesdk.errors import UsageError
 from edgesdk.figure import Figures
 
-# Whose runtimes read one file alike: the format, who executes it, and integers at its boundary.
-_DECIDE_THE_FILE = ("target", "runtime", "integer_io")
+# Whose runtimes read one file alike: the format, who executes it, integers at its boundary, and the
+# accelerator that Vela compiles for.
+_DECIDE_THE_FILE = ("runtime", "integer_io", "vela")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,13 +57,13 @@ def fleet(reference_device: DeviceProfile) -> list[DeviceProfile]:
 def test_the_slower_device_decides(fleet: list[DeviceProfile], tmp_path: Path) -> None:
     alone = edgesdk.make_plan(blobs(), device=fleet[0], cache=tmp_path / "cache")
     unpruned = alone.baseline["latency_ms"].upper
-    budget = Budget(latency_ms=6 * unpruned)
+    budget = Budget(latency_ms=8.5 * unpruned)
     easy = edgesdk.make_plan(blobs(), device=fleet[0], budget=budget, cache=tmp_path / "cache")
     both = edgesdk.compile(
         blobs(), device=fleet, budget=budget, out=tmp_path / "out", cache=tmp_path / "cache"
     )
     here, there = latencies(both.plan)
-    assert here < there <= 6 * unpruned
+    assert here < there <= 8.5 * unpruned
     assert share_removed(both.plan) > share_removed(easy.plan)
     manifest = read_manifest(tmp_path / "out")
     assert list(manifest.elsewhere) == ["slow_computer"]
