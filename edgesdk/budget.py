@@ -127,6 +127,11 @@ class Budget:
         )
 
 
+def parse_share(text: str) -> float:
+    """Return the share that ``--min-delegated`` means: ``90%`` or ``0.9``."""
+    return _parse("--min-delegated", text, "fraction")
+
+
 def _optional_limit(flag: str, text: str | None, dimension: Dimension) -> Limit | None:
     if text is None:
         return None

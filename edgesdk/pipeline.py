@@ -21,6 +21,7 @@ from edgesdk.result import CompileResult
 from edgesdk.stages.attempt import Attempt, carry_out
 from edgesdk.stages.baseline import establish_baseline, predict_baseline, with_accuracy
 from edgesdk.stages.bisection import naming_the_layer
+from edgesdk.stages.delegation import check_share, keep_delegated, require_delegated
 from edgesdk.stages.feedback import decide_only, find_attempt
 from edgesdk.stages.field import seal_field_run
 from edgesdk.stages.learning import learn_graph, learn_sensitivity
@@ -36,7 +37,7 @@ def compile_task(
     task: Task | str, *, device: Devices, out: str | Path, target: str | None = None,
     budget: Budget | None = None, plan: Plan | None = None, effort: Effort | None = None,
     bench: Bench | None = None, accelerator: str = "auto", schemes: Collection[str] = (),
-    field_runtime: str | None = None,
+    field_runtime: str | None = None, min_delegated: float | None = None,
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> CompileResult:  # fmt: skip
@@ -48,7 +49,8 @@ def compile_task(
     search may spend. With a ``bench`` every candidate is measured on it, and what it measures
     corrects the predictions for the next ones. ``schemes`` names the precisions that may be chosen,
     all where it is empty. ``field_runtime`` names an older runtime that the artifact is run on as
-    well; the manifest says whether it runs there. ``cache`` is where finished steps are kept
+    well; the manifest says whether it runs there. ``min_delegated`` is the least share of operators
+    that a delegate must execute, as the file tells it. ``cache`` is where finished steps are kept
     (default: the user's cache folder). Raises ``BudgetInfeasible`` (its ``result`` holds the
     nearest plan and the limit that binds) when nothing fits; ``out`` is then not written.
     """
@@ -74,10 +76,16 @@ def compile_task(
             check_replay(request, plan)
         graph = learn_graph(request)
         request = for_graph(request, graph)
+        if min_delegated is not None and plan is None:
+            request = keep_delegated(request, check_share(min_delegated))
         with naming_the_layer(request):
             attempt, sensitivity = _attempt(request, graph, plan)
         if attempt.status == "infeasible":
             _refuse(request, attempt)
+        if min_delegated is not None:
+            assert attempt.proof is not None
+            made = attempt.proof.runnable.emitted.operators
+            require_delegated(made, request, check_share(min_delegated))
         result = _result(request, attempt, artifact=destination)
     with writing(destination) as folder:
         seal(request, attempt, result, folder, original=graph, sensitivity=sensitivity)

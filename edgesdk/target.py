@@ -231,6 +231,29 @@ class GraphReader(Protocol):
         ``UnsupportedModel`` where an ``OpGraph`` cannot hold it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Twin:
+    """Another runtime on this machine that has to give the numbers that the host runtime gives.
+
+    ``most_units``: by how many of the output's integer units they may differ, 0 for not at all;
+    None where that is not bounded and signal to noise decides. ``reason`` says why they may.
+    ``unusable`` says why it cannot be asked about this file; then nothing is compared.
+    """
+
+    host_runtime: str
+    most_units: int | None
+    reason: str = ""
+    unusable: str = ""
+
+
+@runtime_checkable
+class Twinned(Protocol):
+    """What a target may do besides: name a second, independent runtime for a file's answers."""
+
+    def twin(self, folder: Path, emission: Emission, host_runtime: str) -> Twin | None:
+        """Return the runtime that has to agree with ``host_runtime``, None where none does."""
+
+
 @runtime_checkable
 class FieldRunner(Protocol):
     """What a target may do besides: run its artifacts on an older runtime that apps still ship."""

@@ -57,6 +57,12 @@ def compile_command(
     max_drop: DropOption = None, scheme: SchemeOption = None,
     plan: PlanOption = None, on: CandidatesOnOption = None,
     binary: BinaryOption = None, python: PythonOption = None, ssh_config: SshConfigOption = None,
+    min_delegated: Annotated[
+        str | None,
+        typer.Option(
+            "--min-delegated", help="Least share of operators that a delegate executes: 90%."
+        ),
+    ] = None,
     runtime: Annotated[
         str | None,
         typer.Option(
@@ -75,7 +81,7 @@ def compile_command(
 
     Example: edgesdk compile demo:digits --device host --size 30% --max-drop 2% -o out
     """
-    from edgesdk.budget import Budget
+    from edgesdk.budget import Budget, parse_share
     from edgesdk.document import read_json
     from edgesdk.effort import Effort
     from edgesdk.errors import UsageError
@@ -99,6 +105,7 @@ def compile_command(
         bench=bench,
         schemes=scheme or (),
         field_runtime=runtime,
+        min_delegated=None if min_delegated is None else parse_share(min_delegated),
         out=out,
         progress=progress.get(),
     )

@@ -89,6 +89,9 @@ def _abilities(runtime: Runtime) -> Iterator[str]:
         )
     left = ", ".join(runtime.cpu_operators)
     yield f"left to the CPU's plain kernels: {left or 'none known'}"
+    if runtime.vela is not None:
+        told = (runtime.vela.accelerator, runtime.vela.system_config, runtime.vela.memory_mode)
+        yield f"compiled by Vela for {', '.join(told)}"
     where = "count against RAM" if runtime.weights_in_ram else "are executed from flash"
     io = "int8" if runtime.integer_io else "float"
     yield f"weights {where}; an int8 model takes and returns {io}"

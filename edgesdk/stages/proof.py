@@ -27,6 +27,7 @@ from edgesdk.stages.emission import Emitted
 from edgesdk.stages.request import Request
 from edgesdk.stages.runnable import Runnable
 from edgesdk.stages.scoring import accuracy_figures, score_predict
+from edgesdk.stages.twin import compare_with_twin
 from edgesdk.task import Split, Tensors, output_tensors
 
 _PARITY_SAMPLES = 64
@@ -94,7 +95,9 @@ def _prove_by_running(
         process = stack.enter_context(start(request, emitted))
         golden = parity_inputs(request, emitted)
         outputs = output_tensors(artifact_predict(process)(*golden))
-        parity = _gated_parity(request, emitted, host, golden, outputs)
+        # Once, for what is sealed: a second runtime takes a second process.
+        twin = compare_with_twin(process, golden, request.target) if split == "test" else None
+        parity = _gated_parity(request, emitted, host, golden, outputs, twin=twin)
         verified = size_figures(request, emitted) | _memory(process, host)
         accuracy: dict[FigureName, Figure] = {}
         if split is not None and request.task.evaluate is not None:
@@ -150,10 +153,12 @@ def parity_inputs(request: Request, emitted: Emitted) -> Tensors:
 
 
 def _gated_parity(
-    request: Request, emitted: Emitted, host: HostRuntime, golden: Tensors, outputs: Tensors
-) -> Parity:
+    request: Request, emitted: Emitted, host: HostRuntime, golden: Tensors, outputs: Tensors, *,
+    twin: Check | None,
+) -> Parity:  # fmt: skip
     reference = output_tensors(model_predict(emitted.model.module, _CPU)(*golden))
     checks = (*emitted.checks, *_followed(request, emitted, golden, outputs))
+    checks += (twin,) if twin else ()
     parity = compare(reference, outputs, request.outputs, checks, runtime=host)
     try:
         gate(parity, emitted.model.coarsest)

@@ -21,6 +21,7 @@ from edgesdk.target import (
     Session,
     Simulation,
     Toolchain,
+    Twin,
     refuse_schemes,
 )
 from edgesdk_tflite import field_runtime, packages
@@ -32,6 +33,7 @@ from edgesdk_tflite.flatbuffer import read_model
 from edgesdk_tflite.graph import read_graph
 from edgesdk_tflite.micro import MicroSession
 from edgesdk_tflite.operators import count_operators
+from edgesdk_tflite.rounding import REASON, most_units_apart, reference_is_wrong
 from edgesdk_tflite.session import LiteRTSession
 
 MICRO = "tflite-micro"
@@ -141,6 +143,23 @@ class TFLiteTarget:
             return MicroSession(folder, emission)
         reference = host_runtime == "litert-reference"
         return LiteRTSession(folder, emission, threads, reference=reference)
+
+    def twin(self, folder: Path, emission: Emission, host_runtime: str) -> Twin | None:
+        """Return LiteRT's reference kernels for what runs in TensorFlow Lite Micro.
+
+        Two runtimes that were built apart; their answers are bit-identical but for fully connected
+        layers in int8 (``edgesdk_tflite.rounding``).
+        """
+        if host_runtime != MICRO:
+            return None
+        file = read_model(inside(folder, emission.opened))
+        units = most_units_apart(file)
+        return Twin(
+            host_runtime="litert-reference",
+            most_units=units,
+            reason="" if units == 0 else REASON,
+            unusable=reference_is_wrong(file),
+        )
 
     def prepare_field(self, name: str) -> Path:
         """Return the Python of an environment with tflite-runtime, made in the cache if need be."""

@@ -48,7 +48,6 @@ def test_devices_are_listed_with_what_runs_on_them(asking: Asking) -> None:
     assert code == 0
     for name in profile_names():
         assert name in text
-    assert "predicted only" not in text
 
 
 def test_one_kind_of_device_is_listed(asking: Asking) -> None:
@@ -179,3 +178,21 @@ def test_the_schema_is_printed_alike_for_people_and_programs(asking: Asking) -> 
     code, text = asking("devices", "schema")
     assert code == 0
     assert json.loads(text) == data["schema"]
+
+
+def test_an_ethos_u_is_shown_with_what_vela_is_told(asking: Asking) -> None:
+    code, text = asking("devices", "show", "corstone_300")
+    assert code == 0
+    assert "compiled by Vela for ethos-u55-128" in text
+
+
+def test_a_runtime_that_no_target_emits_for_is_predicted_only(
+    asking: Asking, tmp_path: Path
+) -> None:
+    own = tmp_path / "strange.toml"
+    text = profile_text(load_device("nucleo_l4r5zi"))
+    text = text.replace('target = "tflite"', 'target = "nowhere"')
+    own.write_text(text.replace('name = "nucleo_l4r5zi"', 'name = "strange"'))
+    code, shown = asking("devices", "show", str(own))
+    assert code == 0
+    assert "no installed target emits for it" in shown

@@ -6,22 +6,28 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from programs import needs
-from sealed import ARTIFACTS, sealed
+from sealed import ARTIFACTS, seal, sealed
 
-from edgesdk.artifact import GOLDEN, read_manifest, sha256_of
+from edgesdk.artifact import GOLDEN, Manifest, read_manifest, sha256_of
+from edgesdk.device_files import load_device
+from edgesdk.document import from_builtins
 from edgesdk.errors import ArtifactError, UnsupportedModel
+from edgesdk.figure import predicted
 from edgesdk.integrating.generation import integrate
 from edgesdk.integrating.tflm_operators import resolver_methods
 from edgesdk.running.adapter import quantize
 from edgesdk.stages.sealing import read_golden
+from edgesdk_tflite.vela import compile_for_ethos_u
 
 HERE = Path(__file__).parent
 ARTIFACT = ARTIFACTS / "digits_microcontroller"
@@ -183,3 +189,41 @@ def test_torch_reads_half_to_even_as_the_generated_code_does() -> None:
     """What ``nearbyint`` does in C++: the two roundings have to be one."""
     assert torch.tensor([0.5, 1.5, 2.5]).round().tolist() == [0, 2, 2]
     assert np.rint([0.5, 1.5, 2.5]).tolist() == [0, 2, 2]
+
+
+def test_a_file_of_vela_s_gets_its_resolver_its_arena_and_its_driver(tmp_path: Path) -> None:
+    runtime = load_device("corstone_300").runtime_for("tflite")
+    assert runtime.vela is not None
+    artifact = tmp_path / "artifact"
+    shutil.copytree(ARTIFACT, artifact)
+    (artifact / "model.tflite").rename(artifact / "before_vela.tflite")
+    compiled = compile_for_ethos_u(artifact / "before_vela.tflite", runtime.vela)
+    (artifact / "model.tflite").write_bytes(compiled.content)
+    arena = predicted(5000.0, error_factor=1.05, source="Vela's plan")
+    before = json.loads((artifact / "manifest.json").read_text())
+    manifest = from_builtins(Manifest, before, what="manifest")
+    verified = {name: f for name, f in manifest.verified.items() if name != "memory_bytes"}
+    manifest = replace(
+        manifest,
+        delegate=runtime.delegate,
+        host_files=("before_vela.tflite",),
+        verified=verified,
+        predicted={**manifest.predicted, "memory_bytes": arena},
+    )
+    seal(artifact, manifest)
+
+    integrate(artifact, "microcontroller", tmp_path / "app")
+
+    operators = (tmp_path / "app/src/operators.h").read_text()
+    assert "MicroMutableOpResolver<1>" in operators
+    assert "operators.AddEthosU()" in operators
+    readme = " ".join((tmp_path / "app/README.md").read_text().split())
+    assert "5000 by Vela's plan" in readme
+    assert "ethosu_init()" in readme
+    assert "the command stream has run nowhere yet" in readme
+    constants = next((tmp_path / "app/include").rglob("constants.h")).read_text()
+    assert "kArenaBytes = 7168;" in constants, "a quarter more, in whole KiB"
+
+    seal(artifact, replace(manifest, host_files=()))
+    with pytest.raises(ArtifactError, match="no proven arena"):
+        integrate(artifact, "microcontroller", tmp_path / "other")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -18,10 +19,14 @@ from edgesdk.running.process import ArtifactProcess
 from edgesdk.target import installed_version
 from edgesdk.task import output_tensors
 from edgesdk_tflite import TARGET
+from edgesdk_tflite.flatbuffer import read_model
+from edgesdk_tflite.rounding import most_units_apart
 
 pytestmark = pytest.mark.toolchain
 
 HOST_RUNTIMES = ("litert", "litert-reference", "tflite-micro")
+# Fully connected layers are absent, last, or followed by arithmetic.
+TWINS = {"separable": 0, "features": 0, "residual": 1, "perceptron": None}
 
 
 @pytest.mark.parametrize("name", ["features", "separable"])
@@ -51,6 +56,98 @@ def test_fully_connected_layers_differ_by_one_unit_at_most(name: str) -> None:
     for expected, found in pairs:
         for one, other in zip(expected, found, strict=True):
             assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
+
+
+def test_the_difference_is_one_rounding_more_and_nothing_else() -> None:
+    """What each runtime does with a sum, written out: equal to the last bit of 64,000 values."""
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.Linear(32, 16)).eval()
+    file = Emitted(compressed(layer, (torch.randn(1, 32),), "int8"))
+    [op] = read_model(file.path).operators
+    source, kernel, bias = (tensor for tensor in op.inputs if tensor is not None)
+    result = op.outputs[0]
+    assert kernel.data is not None
+    assert bias.data is not None
+    assert source.scale is not None
+    assert result.scale is not None
+    values = np.random.default_rng(0).integers(-128, 128, (4000, 1, 32)).astype(np.int8)
+    weights = kernel.data.view(np.int8).reshape(kernel.shape).astype(np.int64)
+    sums = (values[:, 0].astype(np.int64) - (source.zero_point or 0)) @ weights.T
+    sums = sums + bias.data.view("<i4")
+    scales = [source.scale * scale / result.scale for scale in kernel.scales]
+
+    for name, rounds in (("litert-reference", once), ("tflite-micro", twice)):
+        session = file.open(name)
+        found = np.concatenate([session.run([value])[0] for value in values]).astype(np.int64)
+        columns = [rounds(sums[:, c], *multiplier(scale)) for c, scale in enumerate(scales)]
+        wanted = np.clip(np.stack(columns, axis=1) + (result.zero_point or 0), -128, 127)
+        assert np.array_equal(found, wanted), name
+
+
+def multiplier(scale: float) -> tuple[int, int]:
+    """Return a scale below 1 as ``m * 2 ** (s - 31)`` with 31 bits of ``m``."""
+    fraction, shift = math.frexp(scale)
+    assert shift <= 0
+    return round(fraction * (1 << 31)), shift
+
+
+def once(sums: np.ndarray, m: int, shift: int) -> np.ndarray:
+    total = 31 - shift
+    return (sums * m + (1 << (total - 1))) >> total
+
+
+def twice(sums: np.ndarray, m: int, shift: int) -> np.ndarray:
+    """To 31 bits, half up; then by the shift, half away from zero."""
+    high = (sums * m + (1 << 30)) >> 31
+    mask = (1 << -shift) - 1
+    threshold = (mask >> 1) + (high < 0)
+    return (high >> -shift) + ((high & mask) > threshold)
+
+
+def test_the_target_knows_how_far_the_two_may_be_apart() -> None:
+    apart = {name: most_units_apart(read_model(emitted(name, "int8").path)) for name in TWINS}
+    assert apart == TWINS
+    assert most_units_apart(read_model(emitted("perceptron", "fp32").path)) == 0
+    for name in ("separable", "residual"):
+        file = emitted(name, "int8")
+        twin = TARGET.twin(file.folder, file.emission, "tflite-micro")
+        assert twin is not None
+        assert (twin.host_runtime, twin.most_units) == ("litert-reference", TWINS[name])
+        assert TARGET.twin(file.folder, file.emission, "litert") is None
+
+
+class Summing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x).sum((2, 3))
+
+
+@pytest.mark.slow
+def test_a_reference_kernel_that_is_wrong_is_not_asked() -> None:
+    """SUM in int8: TensorFlow Lite Micro follows PyTorch, LiteRT's reference kernel does not."""
+    file = Emitted(compressed(Summing().eval(), (torch.randn(1, 3, 8, 8),), "int8"))
+    assert file.noise_db("tflite-micro") > 30
+    assert file.noise_db("litert-reference") < 10
+    twin = TARGET.twin(file.folder, file.emission, "tflite-micro")
+    assert twin is not None
+    assert "SUM is wrong" in twin.unusable
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["residual", "separable", "wave", "two_heads", "perceptron"])
+def test_float_is_bit_for_bit_alike_too(name: str) -> None:
+    file = emitted(name, "fp32")
+    pairs = zip(
+        file.raw_outputs(file.open("litert-reference")),
+        file.raw_outputs(file.open("tflite-micro")),
+        strict=True,
+    )
+    for expected, found in pairs:
+        for one, other in zip(expected, found, strict=True):
+            assert np.array_equal(one, other)
 
 
 @pytest.mark.parametrize("host_runtime", HOST_RUNTIMES)
