@@ -28,8 +28,6 @@ GOLDEN = "golden.safetensors"
 PROFILE_MAP = "profile_map.json"
 LAYERS = "layers.json"
 GRAPH = "graph.json"
-# What a measurement calls its unit where the runtime chose among all there are.
-_ALL_UNITS = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,26 +171,13 @@ class Manifest:
         return not self.departures(measurement)
 
     def departures(self, measurement: Measurement) -> tuple[str, ...]:
-        """Return in words in what a measurement is not what the predictions are about.
-
-        LiteRT in a browser runs the same file, but it is another runtime; a phone's CPU says
-        nothing of its NPU. Core ML chooses among "all" units, and predictions for it are about what
-        it chooses. Threads are the CPU's.
-        """
-        identity = measurement.identity
-        pairs = [
-            ("on", measurement.device, self.device),
-            ("with", identity.runtime, self.runtime),
-        ]
-        if identity.unit != _ALL_UNITS:
-            pairs.append(("on the", identity.unit, self.unit))
-        if identity.unit == self.unit == "cpu":
-            pairs.append(("on", _threads(identity.threads), _threads(self.threads)))
-        return tuple(f"{word} {told}, not {meant}" for word, told, meant in pairs if told != meant)
-
-
-def _threads(count: int) -> str:
-    return f"{count} thread" if count == 1 else f"{count} threads"
+        """Return in words in what a measurement is not what the predictions are about."""
+        other = measurement.device != self.device
+        device = (f"on {measurement.device}, not {self.device}",) if other else ()
+        ran = measurement.identity.departures(
+            runtime=self.runtime, unit=self.unit, threads=self.threads
+        )
+        return (*device, *ran)
 
 
 def sha256_of(path: Path) -> str:

@@ -30,6 +30,8 @@ Moment = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
 # Operators run within the inference. Medians of parts may add up to somewhat more than the median
 # of the whole; twice as much means that a container was counted beside what it contains.
 _COUNTED_TWICE = 1.5
+# What a unit is called where the runtime chose among all there are.
+_ALL_UNITS = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,24 @@ class RuntimeIdentity:
     platform: str
     unit: str
     threads: AtLeastOne
+
+    def departures(self, *, runtime: str, unit: str, threads: int) -> tuple[str, ...]:
+        """Return in words in what this is not that runtime on that unit and so many threads.
+
+        LiteRT in a browser runs the same file, but it is another runtime; a phone's CPU says
+        nothing of its NPU. Core ML chooses among "all" units, and what is said of any is about
+        what it chooses. Threads are the CPU's.
+        """
+        pairs = [("with", self.runtime, runtime)]
+        if self.unit != _ALL_UNITS:
+            pairs.append(("on the", self.unit, unit))
+        if self.unit == unit == "cpu":
+            pairs.append(("on", _threads(self.threads), _threads(threads)))
+        return tuple(f"{word} {told}, not {meant}" for word, told, meant in pairs if told != meant)
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread" if count == 1 else f"{count} threads"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,15 +86,14 @@ def _last_stored(
     stored: Sequence[Measurement], digest: str, manifest: Manifest
 ) -> Measurement | None:
     """Return the last measurement of the file as the artifact is meant to run, None without one."""
-    wanted = (digest, manifest.runtime, manifest.unit, manifest.threads)
-    found = [item for item in stored if (item.artifact_sha256, *_place(item)) == wanted]
+    runtime, unit, threads = manifest.runtime, manifest.unit, manifest.threads
+    found = [
+        item
+        for item in stored
+        if item.artifact_sha256 == digest
+        and not item.identity.departures(runtime=runtime, unit=unit, threads=threads)
+    ]
     return found[-1] if found else None
-
-
-def _place(measurement: Measurement) -> tuple[str, str, int]:
-    """Return the runtime, the unit and the threads that a measurement was taken with."""
-    identity = measurement.identity
-    return identity.runtime, identity.unit, identity.threads
 
 
 def refine(device: DeviceProfile, measured: Sequence[Measured]) -> Refinement:
@@ -128,15 +127,13 @@ def _predicted_ms(device: DeviceProfile, item: Measured) -> float:
             expected=f"measurements of {device.name!r}",
         )
     runtime = device.runtime_for(manifest.target)
-    wanted = (runtime.runtime, runtime.unit, runtime.threads)
-    if _place(measurement) != wanted:
-        found, expected = (
-            f"{name} on {unit}, {threads} thread(s)"
-            for name, unit, threads in (_place(measurement), wanted)
-        )
+    departures = measurement.identity.departures(
+        runtime=runtime.runtime, unit=runtime.unit, threads=runtime.threads
+    )
+    if departures:
         raise MeasurementError(
-            f"{item.folder} was measured with {found}",
-            expected=f"{expected}, as the profile has it",
+            f"{item.folder} was measured {'; '.join(departures)}",
+            expected="measurements as the profile has it",
         )
     graph = read_graph(inside(item.folder, GRAPH))
     layers = manifest.layer_schemes

@@ -73,14 +73,7 @@ def describe_artifact(
         batch_size=manifest.batch_size,
         status=_status(verdicts),
         option=plan.option,
-        files=tuple(
-            ReportFile(
-                name=name,
-                size_bytes=size_bytes(folder, (name,)),
-                sha256=sha256_of(folder / name),
-            )
-            for name in manifest.files
-        ),
+        files=tuple(_file(folder, name) for name in manifest.files),
         plan_sha256=manifest.plan_sha256,
         verdicts=verdicts,
         figures=figures,
@@ -101,6 +94,11 @@ def describe_artifact(
         field_runs=manifest.field_runs,
         commands=_commands(manifest, label),
     )
+
+
+def _file(folder: Path, name: str) -> ReportFile:
+    size, digest = size_bytes(folder, (name,)), sha256_of(folder / name)
+    return ReportFile(name=name, size_bytes=size, sha256=digest)
 
 
 def _best(artifact: ArtifactData, name: FigureName) -> Figure | None:

@@ -143,17 +143,23 @@ def _artifact_charts(index: int, artifact: ArtifactData) -> dict[str, Chart]:
             "leave, where it is known.",
             partial(interval_chart, rows, "accuracy"),
         )
+    return charts | _latency_charts(f"a{index}", artifact)
+
+
+def _latency_charts(prefix: str, artifact: ArtifactData) -> dict[str, Chart]:
+    """Return the chart of all measurements, where there is something to compare, and each one's."""
+    charts: dict[str, Chart] = {}
     rows = latency_rows(artifact.measurements)
     if len(rows) > 1:
-        add(
-            "latencies",
-            "Latency, predicted and measured",
+        charts["latencies"] = _chart(
+            f"{prefix}-latencies",
+            f"Latency, predicted and measured, {artifact.label}",
             "Filled points: the median of each measurement, from its least inference to its 90th "
             "percentile. Hollow: predicted, with the 90 % interval.",
             partial(interval_chart, rows, "latency_ms"),
         )
     for number, item in enumerate(artifact.measurements):
-        charts |= _measurement_charts(f"a{index}", artifact.label, number, item)
+        charts |= _measurement_charts(prefix, artifact.label, number, item)
     return charts
 
 
