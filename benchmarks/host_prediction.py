@@ -33,6 +33,7 @@ from edgesdk.errors import UnsupportedModel
 from edgesdk.figure import Figure
 from edgesdk.progress import Silent
 from edgesdk.target import find_target
+from edgesdk.trace import trace
 
 SCHEMES = ("fp32", "int8")
 TARGETS = ("executorch", "tflite")
@@ -99,6 +100,7 @@ def contenders_of(names: Sequence[str], device: DeviceProfile, cache: Cache) -> 
     found = []
     for name in names:
         network = build(name)
+        graph = trace(network.module, network.inputs, name=name)
         for target in TARGETS:
             runtime = device.runtime_for(target)
             host = find_target(target).host_runtime(runtime)
@@ -106,7 +108,7 @@ def contenders_of(names: Sequence[str], device: DeviceProfile, cache: Cache) -> 
             for scheme in SCHEMES:
                 try:
                     emitted = emit_network(
-                        name,
+                        graph,
                         network.module,
                         network.inputs,
                         runtime=runtime,

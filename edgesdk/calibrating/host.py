@@ -137,20 +137,18 @@ def _emit(
     skipped: dict[str, str],
 ) -> dict[tuple[str, str, Scheme], EmittedNetwork]:
     jobs = [
-        Job(benchmark=item.name, runtime=runtime, scheme=scheme)
+        Job(benchmark=item.name, runtimes=tuple(runtimes), schemes=_CALIBRATED)
         for item in benchmarks
-        for runtime in runtimes
-        for scheme in runtime.precisions
-        if scheme in _CALIBRATED
     ]
     progress.step("Emitting the microbenchmarks")
     emitted: dict[tuple[str, str, Scheme], EmittedNetwork] = {}
-    for done, (job, result) in enumerate(emit_all(jobs, cache)):
+    for done, (job, results) in enumerate(emit_all(jobs, cache)):
         progress.advance(done + 1, len(jobs), job.benchmark)
-        if isinstance(result, Refused):
-            skipped[f"{job.benchmark}|{job.runtime.target}|{job.scheme}"] = result.reason
-        else:
-            emitted[job.benchmark, job.runtime.target, job.scheme] = result
+        for result in results:
+            if isinstance(result, Refused):
+                skipped[f"{result.name}|{result.target}|{result.scheme}"] = result.reason
+            else:
+                emitted[result.name, result.target, result.scheme] = result
     return emitted
 
 
