@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from fresh_networks import fresh_networks
+from fresh_networks import SEEN, fresh_networks
 from host_networks import Network, host_networks
 
 from edgesdk.cache import Cache, default_root
@@ -160,7 +160,7 @@ def compare(
 
 def groups_of(comparisons: Sequence[Comparison]) -> list[tuple[str, list[Comparison]]]:
     """Return the comparisons by what decides how good they are, and all together at the end."""
-    fresh = fresh_networks().keys()
+    fresh = fresh_networks().keys() - SEEN
     groups = []
     for words, is_fresh in (("looked at", False), ("fresh", True)):
         known = [item for item in comparisons if (item.network in fresh) == is_fresh]

@@ -80,10 +80,10 @@ def calibrate_host(
     timed, refused = time_rounds(contenders, state, progress, rounds=rounds)
     skipped |= {key: reason for key, reason in refused.items() if key.endswith("|1")}
     progress.step("Fitting the coefficients")
-    judged_by = {item.name for item in benchmarks if item.is_whole}
+    families = {item.name: item.family for item in benchmarks if item.family is not None}
     seconds = timed.seconds()
     measured = [
-        _fitted(runtime, count, contenders, seconds, judged_by, source=_source(timed, count))
+        _fitted(runtime, count, contenders, seconds, families, source=_source(timed, count))
         for count in threads
         for runtime in runtimes
     ]
@@ -195,7 +195,7 @@ def _fitted(
     threads: int,
     contenders: Sequence[Contender],
     seconds: Mapping[str, float],
-    judged_by: set[str],
+    families: Mapping[str, str],
     *,
     source: str,
 ) -> Runtime:
@@ -214,5 +214,5 @@ def _fitted(
             if (item.target, item.network.scheme, item.threads) == (runtime.target, scheme, threads)
             and item.key in seconds
         ]
-        precisions[scheme] = fit_machine(samples, prior, judged_by=judged_by, source=source)
+        precisions[scheme] = fit_machine(samples, prior, families=families, source=source)
     return replace(runtime, threads=threads, precisions=precisions)
