@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from fresh_networks import fresh_networks
+from fresh_networks import SEEN, fresh_networks
 from host_networks import Network, host_networks
 
 from edgesdk.cache import Cache, default_root
@@ -33,6 +33,7 @@ from edgesdk.errors import UnsupportedModel
 from edgesdk.figure import Figure
 from edgesdk.progress import Silent
 from edgesdk.target import find_target
+from edgesdk.trace import trace
 
 SCHEMES = ("fp32", "int8")
 TARGETS = ("executorch", "tflite")
@@ -99,6 +100,7 @@ def contenders_of(names: Sequence[str], device: DeviceProfile, cache: Cache) -> 
     found = []
     for name in names:
         network = build(name)
+        graph = trace(network.module, network.inputs, name=name)
         for target in TARGETS:
             runtime = device.runtime_for(target)
             host = find_target(target).host_runtime(runtime)
@@ -106,7 +108,7 @@ def contenders_of(names: Sequence[str], device: DeviceProfile, cache: Cache) -> 
             for scheme in SCHEMES:
                 try:
                     emitted = emit_network(
-                        name,
+                        graph,
                         network.module,
                         network.inputs,
                         runtime=runtime,
@@ -158,7 +160,7 @@ def compare(
 
 def groups_of(comparisons: Sequence[Comparison]) -> list[tuple[str, list[Comparison]]]:
     """Return the comparisons by what decides how good they are, and all together at the end."""
-    fresh = fresh_networks().keys()
+    fresh = fresh_networks().keys() - SEEN
     groups = []
     for words, is_fresh in (("looked at", False), ("fresh", True)):
         known = [item for item in comparisons if (item.network in fresh) == is_fresh]

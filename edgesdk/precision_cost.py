@@ -27,11 +27,13 @@ and the network's inputs and outputs on their way to the unit and back."""
 
 KernelVariant = Literal[
     "add", "avg_pool2d", "embedding", "gelu", "group_norm", "hardsigmoid", "hardswish",
-    "max_pool2d", "mul", "pad", "scaled_dot_product_attention", "sigmoid", "silu", "softplus",
-    "tanh", "wide_depthwise",
+    "max_pool2d", "mean", "mul", "pad", "relu", "scaled_dot_product_attention", "sigmoid", "silu",
+    "softplus", "tanh", "wide_depthwise",
 ]  # fmt: skip
-"""Kernels that some runtime executes very differently from the rest of their class: operators by
-their kind, and depthwise convolutions of more than 25 taps, which XNNPACK has no kernel for."""
+"""Kernels that some runtime executes very differently from the rest of their class.
+
+Operators by their kind (``relu`` is any clamp that stands alone, ``mean`` any pooling to one
+pixel), and depthwise convolutions of more than 25 taps, which XNNPACK has no kernel for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,9 @@ class PrecisionCost:
     whenever they are needed again, and each byte costs ``1 / cache_miss_bytes_per_s`` on top; up to
     ``cache_bytes`` none does, between the two a growing share.
 
+    Where ``channel_tile`` is stated, output channels are computed so many at a time, and a layer's
+    last ones take as long as a full tile.
+
     ``error_factor`` bounds nine predictions in ten within ``[t / error_factor, t *
     error_factor]``; ``median_error`` (a share of the latency) is what half of the predictions
     stay within, for networks that were left out, and ``networks`` is how many there were.
@@ -80,6 +85,7 @@ class PrecisionCost:
     inference_overhead_s: Quantity
     error_factor: Quantity
     weight_bytes_per_s: Quantity | None = None
+    channel_tile: Quantity | None = None
     cache_bytes: Quantity | None = None
     cache_miss_bytes_per_s: Quantity | None = None
     median_error: Quantity | None = None

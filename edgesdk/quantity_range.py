@@ -40,6 +40,7 @@ RANGES: Mapping[str, QuantityRange] = {
     "mac_per_s": QuantityRange(low=1e4, high=1e17, hint=_RATE),
     "bytes_per_s": QuantityRange(low=1e4, high=1e15, hint=_RATE),
     "weight_bytes_per_s": QuantityRange(low=1e4, high=1e15, hint=_RATE),
+    "channel_tile": QuantityRange(low=1, high=4096, hint="output channels computed at once"),
     "cache_bytes": QuantityRange(low=1024, high=1e12, hint=_BYTES),
     "cache_miss_bytes_per_s": QuantityRange(low=1e4, high=1e15, hint=_RATE),
     "op_overhead_s": QuantityRange(low=0, high=0.1, hint=_SECONDS),

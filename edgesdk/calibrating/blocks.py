@@ -139,16 +139,11 @@ class Patches(nn.Module):
 
 
 class Transposed(nn.Module):
-    """Two trained additions ``[1, *inner]`` and ``[1, *outer]``, a transposition before each."""
-
-    def __init__(self, inner: tuple[int, ...], outer: tuple[int, ...]) -> None:
-        super().__init__()
-        self.inner = nn.Parameter(torch.rand(1, *inner))
-        self.outer = nn.Parameter(torch.rand(1, *outer))
+    """Two softmaxes, each of other rows: nothing lets the transpositions between them cancel."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of the input's shape ``[N, A, B]``."""
-        return (x.transpose(1, 2) + self.inner).transpose(1, 2) + self.outer
+        return torch.softmax(torch.softmax(x, -1).transpose(1, 2), -1).transpose(1, 2)
 
 
 class Concatenate(nn.Module):
@@ -163,6 +158,18 @@ class Concatenate(nn.Module):
         for _ in range(self.copies):
             x = torch.cat([x, torch.relu(x)], 1)
         return x
+
+
+class Joined(nn.Module):
+    """Two convolutions of an image side by side along the channels: half of them each."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.left, self.right = (nn.Conv2d(channels, channels // 2, 1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return an image of the input's shape ``[N, C, H, W]``."""
+        return torch.cat([self.left(x), self.right(x)], 1)
 
 
 class Tokens(nn.Module):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from edgesdk.cache import Cache, key_of
@@ -27,15 +29,16 @@ from edgesdk.task import InputSpec, OutputSpec, Tensors, output_tensors
 from edgesdk.trace import trace
 
 _FILES, _EMISSION = "files", "emission.json"
+_MOST_PROCESSES = 4  # each holds the converters, close to a gigabyte
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A microbenchmark, by name, to emit in a scheme for a runtime."""
+    """A microbenchmark, by name, to emit for each runtime in each scheme, which share work."""
 
     benchmark: str
-    runtime: Runtime
-    scheme: Scheme
+    runtimes: tuple[Runtime, ...]
+    schemes: tuple[Scheme, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,7 @@ class EmittedNetwork:
     """A network's file for one target and scheme, and what the network computes."""
 
     name: str
+    target: str
     scheme: Scheme
     graph: OpGraph
     folder: Path
@@ -54,22 +58,23 @@ class Refused:
     """A network that a target cannot emit in a scheme, and why."""
 
     name: str
+    target: str
     scheme: Scheme
     reason: str
 
 
 def emit_network(
-    name: str, module: nn.Module, inputs: Tensors, *,
+    graph: OpGraph, module: nn.Module, inputs: Tensors, *,
     runtime: Runtime, scheme: Scheme, cache: Cache,
 ) -> EmittedNetwork:  # fmt: skip
     """Return the network emitted for a runtime, from the cache if it was emitted before.
 
-    int8 ranges come from the example inputs alone: they decide accuracy, which nobody asks for
-    here, and not speed. Raises ``UnsupportedModel`` where the target cannot emit it.
+    ``graph`` is the module traced with the inputs, and bears the network's name. int8 ranges come
+    from the example inputs alone: they decide accuracy, which nobody asks for here, and not speed.
+    Raises ``UnsupportedModel`` where the target cannot emit it.
     """
     target = find_target(runtime.target)
     packages = [(package.name, package.found) for package in target.toolchain().packages]
-    graph = trace(module, inputs, name=name)
     key = key_of(
         graph, runtime.target, runtime.delegate, runtime.integer_io, scheme, repr(packages)
     )
@@ -81,7 +86,8 @@ def emit_network(
 
     folder = cache.folder("benchmark", key, build)
     return EmittedNetwork(
-        name=name,
+        name=graph.model,
+        target=runtime.target,
         scheme=scheme,
         graph=graph,
         folder=folder / _FILES,
@@ -89,50 +95,50 @@ def emit_network(
     )
 
 
-def emit_all(jobs: Sequence[Job], cache: Cache) -> Iterator[tuple[Job, EmittedNetwork | Refused]]:
-    """Yield each job with its file or the reason why there is none, as they become ready.
+def emit_all(
+    jobs: Sequence[Job], cache: Cache
+) -> Iterator[tuple[Job, tuple[EmittedNetwork | Refused, ...]]]:
+    """Yield each job with its files, or the reasons why there are none, as they become ready.
 
-    Each target converts in a process of its own, so that two cores are busy. Raises what is
-    wrong with a toolchain or the disk; what a target cannot express is yielded as ``Refused``.
+    There is a process for each of up to four cores. Raises what is wrong with a toolchain or the
+    disk; what a target cannot express is yielded as ``Refused``.
     """
-    pools: dict[str, ProcessPoolExecutor] = {}
-    futures: dict[Future[EmittedNetwork | Refused], Job] = {}
+    pool = ProcessPoolExecutor(
+        max_workers=min(len(os.sched_getaffinity(0)), _MOST_PROCESSES),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_become_quiet,
+    )
     try:
-        for job in jobs:
-            if job.runtime.target not in pools:
-                pools[job.runtime.target] = ProcessPoolExecutor(
-                    max_workers=1,
-                    mp_context=multiprocessing.get_context("spawn"),
-                    initializer=_become_quiet,
-                )
-            futures[pools[job.runtime.target].submit(_emit_job, job, cache.root)] = job
+        futures = {pool.submit(_emit_job, job, cache.root): job for job in jobs}
         for future in as_completed(futures):
             yield futures[future], future.result()
     finally:
-        for pool in pools.values():
-            pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _become_quiet() -> None:
-    """Leave Ctrl-C to the parent, and keep the converters' notices away from the user."""
+    """Leave Ctrl-C to the parent, the other cores to the other processes, and be silent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.disable(logging.ERROR)
 
 
-def _emit_job(job: Job, cache_root: Path) -> EmittedNetwork | Refused:
+def _emit_job(job: Job, cache_root: Path) -> tuple[EmittedNetwork | Refused, ...]:
     benchmark = _by_name(job.benchmark)
-    try:
-        return emit_network(
-            benchmark.name,
-            benchmark.module(),
-            benchmark.example_inputs(),
-            runtime=job.runtime,
-            scheme=job.scheme,
-            cache=Cache(cache_root),
-        )
-    except UnsupportedModel as problem:
-        return Refused(name=job.benchmark, scheme=job.scheme, reason=problem.found)
+    module, inputs = benchmark.module(), benchmark.example_inputs()
+    graph = trace(module, inputs, name=benchmark.name)
+    cache = Cache(cache_root)
+
+    def emit(runtime: Runtime, scheme: Scheme) -> EmittedNetwork | Refused:
+        try:
+            return emit_network(graph, module, inputs, runtime=runtime, scheme=scheme, cache=cache)
+        except UnsupportedModel as problem:
+            return Refused(
+                name=graph.model, target=runtime.target, scheme=scheme, reason=problem.found
+            )
+
+    return tuple(emit(runtime, scheme) for runtime in job.runtimes for scheme in job.schemes)
 
 
 def _by_name(name: str) -> Microbenchmark:

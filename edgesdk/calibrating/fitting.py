@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
+from scipy.stats import t as student_t
 
-from edgesdk.cost.coefficients import Coefficients, displaced_share
+from edgesdk.cost.coefficients import Coefficients, displaced_share, padded_share
 from edgesdk.cost.features import Floats, KernelTable, kernel_table
 from edgesdk.cost.fit import Sample
 from edgesdk.cost.kernel_class import (
@@ -34,6 +35,7 @@ LEAST_NETWORKS = 8
 """Fewer cannot tell arithmetic, memory and dispatch of the common kernels apart."""
 
 COVERAGE = 0.9
+_LEAST_FAMILIES = 2
 LEAST_ERROR_FACTOR = 1.1
 """Medians of one artifact in a quiet machine's processes lie within 1.08 of each other."""
 
@@ -47,6 +49,7 @@ _LEAST_OVERHEAD_S = 1e-8
 _MAC, _BYTE, _DISPATCH, _PATCH, _OUTPUT = range(5)
 _START_PATCH_S, _START_OUTPUT_S = 1e-9, 1e-10
 _MISS, _START_MISS_S = 5, 4e-11
+_TILES = (1.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 _CACHES_BYTES = tuple(2.0**n for n in range(17, 26))  # 128 KiB to 32 MiB
 _PARENTS: Mapping[str, KernelClass] = {
     "first_conv": "conv",
@@ -90,11 +93,12 @@ class _Rows:
     dispatches: Floats
     patches: Floats
     outputs: Floats
+    widths: Floats
     starts: NDArray[np.int64]
 
 
 def fit_machine(
-    samples: Sequence[Sample], prior: PrecisionCost, *, judged_by: Collection[str], source: str
+    samples: Sequence[Sample], prior: PrecisionCost, *, families: Mapping[str, str], source: str
 ) -> PrecisionCost:
     """Return the coefficients that agree with the samples, all of one runtime and scheme.
 
@@ -102,21 +106,39 @@ def fit_machine(
     measurement. Each class of kernels, and each variant among the samples, has coefficients of its
     own; related ones are held to each other, the others loosely to the prior's.
 
-    ``error_factor`` and ``median_error`` come from the networks ``judged_by``, each left out of a
-    fit in turn. They should be whole small networks: a network that alone shows what one kind of
+    ``error_factor`` and ``median_error`` come from the networks that have a family, by model, each
+    predicted by a fit without any of its family: what is to be predicted is seldom of a make that
+    was measured. They should be whole small networks, for one that alone shows what one kind of
     kernel costs cannot be predicted without itself. Raises ``MeasurementError`` for too few samples
     and for a latency that is not a positive number.
     """
     _check(samples)
     problem = _Problem(samples, prior)
-    everything = problem.choose_cache()
-    misses = []
-    for index, sample in enumerate(samples):
-        if sample.model in judged_by:
-            kept = np.arange(len(samples)) != index
-            left_out = problem.solve(kept, everything)
-            misses.append(float(problem.predict(left_out)[index] / sample.seconds))
-    return problem.cost(everything, misses, source)
+    everything = problem.choose_sizes()
+    found = np.array([families.get(sample.model, "") for sample in samples])
+    seconds = np.array([sample.seconds for sample in samples])
+    misses: list[float] = []
+    judges = sorted({*found} - {""})
+    for family in judges:
+        left_out = found == family
+        ratios = problem.predict(problem.solve(~left_out, everything)) / seconds
+        misses += ratios[left_out].tolist()
+    return problem.cost(everything, misses, error_factor(misses, len(judges)), source)
+
+
+def error_factor(misses: Sequence[float], families: int) -> float | None:
+    """Return what bounds nine predictions in ten; ``misses`` are predicted over measured.
+
+    The prediction interval of Student's t, for logarithms about zero: the ``families`` are what is
+    independent, and too few for an empirical quantile, which would be their worst. None where one
+    family or none was left out.
+    """
+    if families < _LEAST_FAMILIES:
+        return None
+    scatter = math.sqrt(statistics.fmean(math.log(miss) ** 2 for miss in misses))
+    quantile = float(student_t.ppf((1 + COVERAGE) / 2, families))
+    factor = math.exp(quantile * scatter * math.sqrt(1 + 1 / families))
+    return max(factor, LEAST_ERROR_FACTOR)
 
 
 class _Problem:
@@ -134,6 +156,7 @@ class _Problem:
         self._parameters = self._list_parameters()
         self._spreads = np.array([item.spread for item in self._parameters])
         self._fixed = self.centre()
+        self._use_tile(_TILES[0])
         self._parents = np.array([-1 if p.parent is None else p.parent for p in self._parameters])
         self._at = np.array([(index.get(p.group, 0), p.coefficient) for p in self._parameters])
 
@@ -141,21 +164,33 @@ class _Problem:
         """Return the parameters before any measurement."""
         return np.array([item.start for item in self._parameters])
 
-    def choose_cache(self) -> Floats:
-        """Return the parameters that agree best with all samples, at the best size of the cache.
+    def choose_sizes(self) -> Floats:
+        """Return the parameters that agree best with all samples, at the best tile and cache.
 
-        A size moves nothing until it crosses a network's, so it is tried and not searched.
+        A size moves nothing until it crosses a layer's or a network's, so it is tried and not
+        searched.
         """
+        self._use_cache(_CACHES_BYTES[len(_CACHES_BYTES) // 2])
+        start = self._choose(self._use_tile, _TILES, self.centre())
+        return self._choose(self._use_cache, _CACHES_BYTES, start)
+
+    def _choose(
+        self, use: Callable[[float], None], sizes: Sequence[float], start: Floats
+    ) -> Floats:
+        """Return the parameters at the best of the sizes, which is then in use."""
         everything = np.ones(len(self._log_seconds), dtype=np.bool_)
         found = {}
-        start = self.centre()
-        for size in _CACHES_BYTES:
-            self._use_cache(size)
+        for size in sizes:
+            use(size)
             start = self.solve(everything, start)
             found[size] = (self._objective(start, everything), start)
         best = min(found, key=lambda size: found[size][0])
-        self._use_cache(best)
+        use(best)
         return found[best][1]
+
+    def _use_tile(self, channels: float) -> None:
+        self._tile = channels
+        self._macs = self._rows.macs * padded_share(self._rows.widths, channels)
 
     def _use_cache(self, cache_bytes: float) -> None:
         weights = np.add.reduceat(self._rows.weights, self._rows.starts)
@@ -186,7 +221,7 @@ class _Problem:
         table = np.zeros((len(self.groups), 5))
         table[self._at[2:, 0], self._at[2:, 1]] = seconds[2:]
         own = table[rows.groups]
-        compute = own[:, _MAC] * rows.macs + own[:, _PATCH] * rows.patches
+        compute = own[:, _MAC] * self._macs + own[:, _PATCH] * rows.patches
         compute += own[:, _OUTPUT] * rows.outputs
         busy = np.maximum(compute, own[:, _BYTE] * rows.moved)
         each = busy + own[:, _DISPATCH] * rows.dispatches
@@ -194,7 +229,9 @@ class _Problem:
         total += seconds[1] * self._displaced
         return total
 
-    def cost(self, logs: Floats, misses: Sequence[float], source: str) -> PrecisionCost:
+    def cost(
+        self, logs: Floats, misses: Sequence[float], factor: float | None, source: str
+    ) -> PrecisionCost:
         """Return the profile's entry for the parameters."""
 
         def fitted(value: float) -> Quantity:
@@ -222,24 +259,16 @@ class _Problem:
             )
             for group in self.groups
         }
-        distances = sorted(max(miss, 1 / miss) for miss in misses)
-        # Of n + 1 exchangeable networks the next one is the largest as often as any other, so nine
-        # in ten lie below the ceil(0.9 (n + 1))-th distance (split conformal prediction).
-        rank = min(math.ceil(COVERAGE * (len(distances) + 1)), len(distances))
-        factor = distances[rank - 1] if distances else None
         dispatch = float(np.median([s for (_, c), s in seconds.items() if c == _DISPATCH]))
         return PrecisionCost(
             mac_per_s=rate("conv", _MAC) or self._prior.mac_per_s,
             bytes_per_s=rate("elementwise", _BYTE) or self._prior.bytes_per_s,
             op_overhead_s=fitted(dispatch),
             inference_overhead_s=fitted(float(np.exp(logs[0]))),
+            channel_tile=fitted(self._tile),
             cache_bytes=fitted(self._cache_bytes),
             cache_miss_bytes_per_s=fitted(float(np.exp(-logs[1]))),
-            error_factor=(
-                self._prior.error_factor
-                if factor is None
-                else fitted(max(factor, LEAST_ERROR_FACTOR))
-            ),
+            error_factor=self._prior.error_factor if factor is None else fitted(factor),
             median_error=fitted(statistics.median(abs(m - 1) for m in misses)) if misses else None,
             networks=len(misses) or None,
             kernels=kernels,
@@ -319,6 +348,7 @@ def _stack(tables: Sequence[KernelTable], groups: Sequence[Sequence[int]]) -> _R
         dispatches=column([t.dispatches for t in tables]),
         patches=column([t.patches for t in tables]),
         outputs=column([t.outputs for t in tables]),
+        widths=column([t.widths for t in tables]),
         starts=np.cumsum([0, *(len(t.ops) for t in tables[:-1])]),
     )
 

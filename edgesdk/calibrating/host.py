@@ -80,10 +80,10 @@ def calibrate_host(
     timed, refused = time_rounds(contenders, state, progress, rounds=rounds)
     skipped |= {key: reason for key, reason in refused.items() if key.endswith("|1")}
     progress.step("Fitting the coefficients")
-    judged_by = {item.name for item in benchmarks if item.is_whole}
+    families = {item.name: item.family for item in benchmarks if item.family is not None}
     seconds = timed.seconds()
     measured = [
-        _fitted(runtime, count, contenders, seconds, judged_by, source=_source(timed, count))
+        _fitted(runtime, count, contenders, seconds, families, source=_source(timed, count))
         for count in threads
         for runtime in runtimes
     ]
@@ -137,20 +137,18 @@ def _emit(
     skipped: dict[str, str],
 ) -> dict[tuple[str, str, Scheme], EmittedNetwork]:
     jobs = [
-        Job(benchmark=item.name, runtime=runtime, scheme=scheme)
+        Job(benchmark=item.name, runtimes=tuple(runtimes), schemes=_CALIBRATED)
         for item in benchmarks
-        for runtime in runtimes
-        for scheme in runtime.precisions
-        if scheme in _CALIBRATED
     ]
     progress.step("Emitting the microbenchmarks")
     emitted: dict[tuple[str, str, Scheme], EmittedNetwork] = {}
-    for done, (job, result) in enumerate(emit_all(jobs, cache)):
+    for done, (job, results) in enumerate(emit_all(jobs, cache)):
         progress.advance(done + 1, len(jobs), job.benchmark)
-        if isinstance(result, Refused):
-            skipped[f"{job.benchmark}|{job.runtime.target}|{job.scheme}"] = result.reason
-        else:
-            emitted[job.benchmark, job.runtime.target, job.scheme] = result
+        for result in results:
+            if isinstance(result, Refused):
+                skipped[f"{result.name}|{result.target}|{result.scheme}"] = result.reason
+            else:
+                emitted[result.name, result.target, result.scheme] = result
     return emitted
 
 
@@ -197,7 +195,7 @@ def _fitted(
     threads: int,
     contenders: Sequence[Contender],
     seconds: Mapping[str, float],
-    judged_by: set[str],
+    families: Mapping[str, str],
     *,
     source: str,
 ) -> Runtime:
@@ -216,5 +214,5 @@ def _fitted(
             if (item.target, item.network.scheme, item.threads) == (runtime.target, scheme, threads)
             and item.key in seconds
         ]
-        precisions[scheme] = fit_machine(samples, prior, judged_by=judged_by, source=source)
+        precisions[scheme] = fit_machine(samples, prior, families=families, source=source)
     return replace(runtime, threads=threads, precisions=precisions)

@@ -23,7 +23,7 @@ from edgesdk.task import Tensors
 
 ROUNDS = 8
 _LEAST_ROUNDS = 3
-_TIME_LIMIT_S = 90.0
+_TIME_LIMIT_S = 60.0
 _ROUND_MS = 15.0
 _LEAST_RUNS = 8
 _QUARTER = 0.25
@@ -89,7 +89,7 @@ def time_rounds(
     """Return the rounds, and for each contender that its runtime refused, why.
 
     All contenders are loaded at once and timed in turn in every round, so noise hits all alike.
-    On a slow or busy machine there are fewer rounds, at least three: after 90 s none begins.
+    On a slow or busy machine there are fewer rounds, at least three: after 60 s none begins.
     ``state`` is a file that holds the finished rounds: after an interruption only the others are
     timed. It is ignored where it is about other contenders.
     """

@@ -20,14 +20,15 @@ class Microbenchmark:
     """A network by name; ``build`` makes its module, ``shape`` is its only input's, batch first.
 
     The input is floating point, or token numbers below ``vocabulary`` where that is set.
-    ``is_whole``: it is put together like a network people use, so an error on it is what to expect.
+    ``family`` is set where it is put together like a network that people use, so that an error on
+    it is what to expect, and names the make it shares with others of them.
     """
 
     name: str
     build: Callable[[], nn.Module]
     shape: tuple[int, ...]
     vocabulary: int | None = None
-    is_whole: bool = False
+    family: str | None = None
 
     def module(self) -> nn.Module:
         """Return the network in eval mode; the same weights each time."""
@@ -48,14 +49,14 @@ class Microbenchmark:
 
 
 def sequence(
-    name: str, shape: tuple[int, ...], *layers: Layer, is_whole: bool = False
+    name: str, shape: tuple[int, ...], *layers: Layer, family: str | None = None
 ) -> Microbenchmark:
     """Return a network of layers one after the other; ``shape`` is the input's without batch."""
     return Microbenchmark(
         name=name,
         build=lambda: nn.Sequential(*(layer() for layer in layers)),
         shape=(1, *shape),
-        is_whole=is_whole,
+        family=family,
     )
 
 

@@ -12,6 +12,7 @@ from edgesdk.calibrating.blocks import (
     Attention,
     Combine,
     Concatenate,
+    Joined,
     Products,
     Tokens,
     Transposed,
@@ -158,11 +159,18 @@ def _elementwise() -> tuple[Microbenchmark, ...]:
 def _reductions() -> tuple[Microbenchmark, ...]:
     return (
         sequence("layer norms, 64x128", (64, 128), *[lambda: nn.LayerNorm(128)] * 4),
-        sequence("group norms, 24x28x28", (24, 28, 28), *row(lambda: nn.GroupNorm(1, 24), 2)),
-        sequence("group norms, 144x6x6", (144, 6, 6), *row(lambda: nn.GroupNorm(1, 144), 3)),
+        # Between convolutions, where channels come last, as in the networks that have them.
+        *(
+            sequence(
+                f"group norms of images, {channels}x{side}x{side}",
+                (channels, side, side),
+                *[conv(channels, channels, 1), _group_norm(channels)] * 3,
+            )
+            for channels, side in ((32, 24), (144, 6))
+        ),
         sequence("softmax, 4x64x64", (4, 64, 64), *[lambda: nn.Softmax(-1)] * 3),
-        sequence("maximum pooling", (48, 48, 48), lambda: nn.MaxPool2d(3, 2, 1),
-               lambda: nn.MaxPool2d(2, 2)),
+        sequence("maximum pooling", (48, 48, 48), lambda: nn.MaxPool2d(3, 1, 1),
+               lambda: nn.MaxPool2d(3, 2, 1), lambda: nn.MaxPool2d(2, 2)),
         sequence("average pooling", (48, 48, 48), lambda: nn.AvgPool2d(2, 2),
                lambda: nn.AvgPool2d(2, 2)),
         sequence(
@@ -174,18 +182,23 @@ def _reductions() -> tuple[Microbenchmark, ...]:
     )  # fmt: skip
 
 
+def _group_norm(channels: int) -> Layer:
+    return lambda: nn.GroupNorm(1, channels)
+
+
 def _up(size: int) -> Layer:
     return lambda: nn.Upsample((size, size), mode="bilinear")
 
 
 def _movements() -> tuple[Microbenchmark, ...]:
     return (
-        sequence("transpositions", (64, 96), *[lambda: Transposed((96, 64), (64, 96))] * 3),
+        sequence("transpositions", (64, 96), *[Transposed] * 3),
         sequence(
             "paddings, 16x48x48", (16, 48, 48), *padded(16, 16, 1, 16), *padded(16, 16, 1, 16)
         ),
         sequence("paddings, 144x8x8", (144, 8, 8), *[*padded(144, 144, 1, 144)] * 3),
-        sequence("concatenations", (24, 28, 28), lambda: Concatenate(3)),
+        sequence("concatenations", (32, 28, 28), *[lambda: Joined(32)] * 4),
+        sequence("clamps and concatenations", (24, 28, 28), lambda: Concatenate(3)),
         sequence("images as tokens", (64, 24, 24), Tokens),
         Microbenchmark(
             name="embedding", build=lambda: nn.Embedding(1000, 128), shape=(1, 64), vocabulary=1000

@@ -38,7 +38,7 @@ def calibrate_command(
 ) -> Answer:
     """Correct a profile by measurements: microbenchmarks on this machine, or a device's own.
 
-    host takes about five minutes on two free cores; interrupted, it goes on where it was.
+    host takes some minutes, the first time mostly conversion; interrupted, it goes on where it was.
 
     Example: edgesdk devices calibrate host
     """

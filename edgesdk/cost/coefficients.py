@@ -18,6 +18,7 @@ OPTIONAL_CLASSES: tuple[KernelClass, ...] = ("reshape", "input", "output")
 """Classes that cost nothing where a profile does not state them."""
 
 _NOTHING = KernelCost()
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,7 @@ class Coefficients:
 
     The last entry is what an operator of no class costs: as much as the dearest class, since
     nobody knows. ``variants`` holds the same five numbers for each variant that has its own.
+    ``channel_tile`` is how many output channels are computed at once, 1 where that is not stated.
     ``miss_byte_s`` is what a byte of weights beyond ``cache_bytes`` costs on top.
     ``weight_byte_s`` is None where weights and activations share one memory.
     """
@@ -37,6 +39,7 @@ class Coefficients:
     output_s: Floats
     variants: Mapping[KernelVariant, Floats]
     weight_byte_s: float | None
+    channel_tile: float
     cache_bytes: float
     miss_byte_s: float
     inference_s: float
@@ -62,6 +65,7 @@ class Coefficients:
                 if name in cost.kernels
             },
             weight_byte_s=None if weights is None else 1 / weights.value,
+            channel_tile=1.0 if cost.channel_tile is None else cost.channel_tile.value,
             cache_bytes=math.inf if cost.cache_bytes is None else cost.cache_bytes.value,
             miss_byte_s=0.0 if misses is None else 1 / misses.value,
             inference_s=cost.inference_overhead_s.value,
@@ -115,7 +119,8 @@ def kernel_seconds(
     mac_s, byte_s, dispatch_s, patch_s, output_s = found.rates(table)
     diagonal = np.isin(table.classes, [CLASS_INDEX[name] for name in ("depthwise", "elementwise")])
     work = np.where(diagonal, outputs, np.multiply(inputs, outputs))
-    compute = mac_s * table.macs * work
+    padded = padded_share(table.widths, found.channel_tile, outputs)
+    compute = mac_s * table.macs * np.where(diagonal, padded, np.multiply(inputs, padded))
     compute = compute + patch_s * table.patches * inputs + output_s * table.outputs * outputs
     moved = table.read_bytes * inputs + table.written_bytes * outputs
     if found.weight_byte_s is None:
@@ -132,6 +137,20 @@ def kernel_seconds(
         dispatch=np.broadcast_to(np.where(counted, dispatch, 0.0), compute.shape),
         misses=weights * displaced * found.miss_byte_s,
     )
+
+
+def padded_share(widths: Floats, tile: float, outputs: Floats | float = 1.0) -> Floats | float:
+    """Return the share of the output channels that are computed: those left, in whole tiles.
+
+    Above 1 where even all of them do not fill their tiles.
+    """
+    if tile <= 1:
+        return outputs
+    known = np.maximum(widths, 1.0)
+    # Shares of channels are rarely exact: 3/7 of 7 channels are 3, not a little more.
+    whole = np.ceil(known * outputs / tile - _ROUNDING) * tile
+    share: Floats = np.where(widths > 0, whole / known, outputs)
+    return share
 
 
 def displaced_share(weight_bytes: Floats, cache_bytes: float) -> Floats:

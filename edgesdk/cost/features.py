@@ -47,7 +47,8 @@ class KernelTable:
     ``classes`` indexes ``KERNEL_CLASSES`` (``UNKNOWN`` where there is none); bytes are what a
     kernel reads of activations, writes, and streams of weights; ``dispatches`` counts how often
     the runtime starts it. ``patches`` counts output pixels times kernel taps times blocks of 64
-    input channels, ``outputs`` the elements written; ``variants`` says which kernels are special in
+    input channels, ``outputs`` the elements written, ``widths`` the output channels of a group that
+    are computed side by side (0 without weights); ``variants`` says which kernels are special in
     their class. ``unpriced`` names the operators of no class. ``schemes`` says whose coefficients
     price each kernel: the graph's scheme, or a layer's own.
     """
@@ -63,6 +64,7 @@ class KernelTable:
     dispatches: Floats
     patches: Floats
     outputs: Floats
+    widths: Floats
     variants: tuple[KernelVariant | None, ...]
     schemes: tuple[Scheme, ...]
 
@@ -85,6 +87,7 @@ class _Row:
     dispatches: float = 1.0
     patches: float = 0.0
     outputs: float = 0.0
+    width: float = 0.0
     variant: KernelVariant | None = None
     scheme: Scheme | None = None
 
@@ -112,6 +115,7 @@ def kernel_table(
         dispatches=np.array([row.dispatches for row in rows], dtype=np.float64),
         patches=np.array([row.patches for row in rows], dtype=np.float64),
         outputs=np.array([row.outputs for row in rows], dtype=np.float64),
+        widths=np.array([row.width for row in rows], dtype=np.float64),
         variants=tuple(row.variant for row in rows),
         schemes=tuple(row.scheme or scheme for row in rows),
     )
@@ -153,6 +157,7 @@ def _kernel_row(kernel: Kernel, graph: OpGraph, scheme: Scheme) -> _Row:
         dispatches=dispatches,
         patches=_patches(kernel, graph),
         outputs=graph.elements(kernel.outputs),
+        width=_width(kernel, found),
         variant=kernel_variant(kernel, graph),
         scheme=scheme,
     )
@@ -195,6 +200,12 @@ def _patches(kernel: Kernel, graph: OpGraph) -> float:
     weight = graph.tensors[kernel.op.parameters[0]].shape
     channels = weight[1] if len(weight) > 1 else 1
     return pixels * taps(kernel.op, graph) * math.ceil(channels / _TILE_CHANNELS)
+
+
+def _width(kernel: Kernel, found: KernelClass | None) -> float:
+    """Return the output channels of one group, all of them for depthwise convolutions."""
+    groups = kernel.op.attributes.get("groups", 1)
+    return kernel.channels / (groups if found == "grouped" and isinstance(groups, int) else 1)
 
 
 def _steps(op: Op, graph: OpGraph) -> int:

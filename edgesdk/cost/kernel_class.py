@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from typing import get_args
 
-from edgesdk.cost.fusion import Kernel
+from edgesdk.cost.fusion import CLAMPS, Kernel
 from edgesdk.graph import Op, OpGraph
 from edgesdk.precision_cost import KernelClass, KernelVariant
 
 KERNEL_CLASSES: tuple[KernelClass, ...] = get_args(KernelClass)
 CLASS_INDEX = {name: index for index, name in enumerate(KERNEL_CLASSES)}
 KERNEL_VARIANTS: tuple[KernelVariant, ...] = get_args(KernelVariant)
+_CLAMP: KernelVariant = "relu"  # one that is not folded into what comes before it
 _VARIANT_OF_KIND: dict[str, KernelVariant] = {
     **{name: name for name in KERNEL_VARIANTS},
-    "adaptive_avg_pool2d": "avg_pool2d",
-    "mean": "avg_pool2d",
+    "adaptive_avg_pool2d": "mean",
+    **dict.fromkeys(CLAMPS, _CLAMP),
 }
 
 _TAPS_OF_DEPTHWISE_KERNELS = 25  # XNNPACK has 3, 4, 9 and 25; others run as general convolutions

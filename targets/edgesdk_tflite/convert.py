@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from edgesdk.compressed import CompressedModel
 from edgesdk.errors import UnsupportedModel
@@ -27,6 +30,10 @@ from edgesdk_tflite.quiet import captured_output
 
 SIGNATURE = "serving_default"
 
+# The last model's float file under what it was made of: the precisions of one model, which are
+# emitted one after the other, all begin with it, and making it takes most of an emission.
+_LAST: dict[str, FloatFile] = {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class FloatFile:
@@ -44,7 +51,37 @@ def convert_float(model: CompressedModel) -> FloatFile:
     layout that ``edgesdk_tflite.layout`` describes. Raises ``UnsupportedModel`` naming layer and
     operator where the model cannot be traced or holds what LiteRT has no operator for.
     """
-    layers = layers_by_hierarchy(export_model(model.module, model.example_inputs))
+    program = export_model(model.module, model.example_inputs)
+    made_of = _digest(program, model)
+    if made_of not in _LAST:
+        converted = _convert(model, layers_by_hierarchy(program))
+        _LAST.clear()
+        _LAST[made_of] = converted
+    return _LAST[made_of]
+
+
+def _digest(program: ExportedProgram, model: CompressedModel) -> str:
+    """Return a SHA-256 of all that a conversion reads: operators, layers, values and names."""
+    names = [spec.name for spec in model.inputs] + [spec.name for spec in model.outputs]
+    layers = sorted(layers_by_hierarchy(program).items())
+    digest = hashlib.sha256(repr((str(program), layers, names)).encode())
+    tensors: Iterable[tuple[str, object]] = (
+        *sorted(program.state_dict.items()),
+        *sorted(program.constants.items()),
+        *((str(index), example) for index, example in enumerate(model.example_inputs)),
+    )
+    for name, value in tensors:
+        digest.update(name.encode())
+        if isinstance(value, Tensor):
+            digest.update(repr((value.dtype, value.shape)).encode())
+            flat = value.detach().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().data)
+        else:
+            digest.update(repr(value).encode())
+    return digest.hexdigest()
+
+
+def _convert(model: CompressedModel, layers: Mapping[str, str]) -> FloatFile:
     layout = channels_last_layout(model.module, model.example_inputs)
     converted = _convert_in(layout, model, layers)
     better = without_transpositions(layout, parse_model(converted.content))

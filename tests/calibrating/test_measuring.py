@@ -70,6 +70,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 def contender(name: str) -> Contender:
     network = EmittedNetwork(
         name=name,
+        target="t",
         scheme="fp32",
         graph=OpGraph(model=name, ops=(), tensors={}),
         folder=Path(name),

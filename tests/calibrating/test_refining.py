@@ -32,7 +32,7 @@ from edgesdk.trace import trace
 
 DEVICE = packaged_host()
 RUNTIME = DEVICE.runtime_for("tflite")
-NETWORKS = [item for item in microbenchmarks() if item.is_whole][:4]
+NETWORKS = [item for item in microbenchmarks() if item.family][:4]
 Making = Callable[..., Path]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cost_graphs import conv_chain, make_runtime
 
-from edgesdk.cost.coefficients import displaced_share
+from edgesdk.cost.coefficients import displaced_share, padded_share
 from edgesdk.cost.features import kernel_table
 from edgesdk.cost.latency import latency_table, predict_latency
 from edgesdk.graph import Op, OpGraph
@@ -57,6 +57,27 @@ def test_a_stated_price_of_patches_and_outputs_is_added_to_the_arithmetic() -> N
     of_convs = [table.ops.index(op.name) for op in weighted(graph)]
     extra = 1e-5 * table.patches[of_convs].sum() + 2e-6 * table.outputs[of_convs].sum()
     assert total_s(graph, priced) - total_s(graph, slow) == pytest.approx(extra)
+
+
+@pytest.mark.parametrize(
+    ("channels", "left", "computed"),
+    [(32, 1.0, 32), (24, 1.0, 32), (24, 0.5, 16), (7, 3 / 7, 16), (64, 0.75, 48)],
+)
+def test_channels_are_computed_in_whole_tiles(channels: int, left: float, computed: int) -> None:
+    share = padded_share(np.array([channels, 0.0]), 16, left)
+    assert share == pytest.approx([computed / channels, left]), "without weights: as many as left"
+    assert padded_share(np.array([channels]), 1, left) == left
+
+
+def test_a_tile_that_a_layer_does_not_fill_takes_as_long_as_a_full_one() -> None:
+    # So slow that arithmetic decides, and the products can be compared.
+    slow = replace(COST, mac_per_s=known(1e6))
+    tiled = replace(slow, channel_tile=known(16))
+    full, part = conv_chain(channels=16), conv_chain(channels=12)
+    assert total_s(full, tiled) == pytest.approx(
+        total_s(full, slow) + (6 / 10) * 16 * 10 / 1e6, rel=1e-6
+    ), "ten classes take a tile of sixteen; the convolution fills its own"
+    assert total_s(part, tiled) > 1.3 * total_s(part, slow)
 
 
 @pytest.mark.parametrize(
