@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from profiled import MODEL, make_artifact, make_python
+from safetensors.torch import save_file
 
 from edgesdk import parity
 from edgesdk.artifact import GOLDEN, MANIFEST, TensorSpec, sha256_of
@@ -247,3 +248,24 @@ def test_two_artifacts_give_two_measurements(tmp_path: Path) -> None:
     beside = ("--beside", str(elsewhere), str(tmp_path / "c.json"), "--no-hooks")
     done = run_agent(make_python(tmp_path / "q"), one, tmp_path / "d.json", *beside)
     assert (done.returncode, "different runtimes" in done.stderr) == (9, True)
+
+
+def test_golden_words_stay_integers(tmp_path: Path) -> None:
+    """A language model takes int64 token ids, and its golden inputs are such."""
+    words = torch.randint(-(2**40), 2**40, (4, 3))
+    answers = torch.randn(4, 3)
+    save_file({"input.0": words, "output.0": answers}, tmp_path / GOLDEN)
+    [inputs], [outputs] = agent_artifact.read_golden(tmp_path / GOLDEN)
+    assert inputs.dtype == np.int64
+    assert np.array_equal(inputs, words.numpy())
+    assert np.array_equal(outputs, answers.numpy())
+    spec = to_builtins(TensorSpec(name="x", shape=(1, 3), dtype="int64", from_torch=(0, 1)))
+    fed = tensors.encode([inputs], [spec])
+    assert fed[0][0].dtype == np.int64
+    assert np.array_equal(np.concatenate([batch[0] for batch in fed]), words.numpy())
+
+
+def test_golden_values_of_another_kind_are_refused(tmp_path: Path) -> None:
+    save_file({"input.0": torch.zeros(2, dtype=torch.bfloat16)}, tmp_path / GOLDEN)
+    with pytest.raises(AgentError, match="holds BF16"):
+        agent_artifact.read_golden(tmp_path / GOLDEN)

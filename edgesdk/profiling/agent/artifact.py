@@ -14,6 +14,8 @@ import numpy as np
 from .problem import AgentError
 
 _HEADER_LIMIT_BYTES = 1_000_000
+# Of safetensors, as numpy calls them: floats, and the integers that stand for words.
+_TYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1"}
 
 
 def read_manifest(folder: Path) -> Any:
@@ -49,7 +51,7 @@ def sha256_of(path: Path) -> str:
 def read_golden(path: Path) -> tuple[list[Any], list[Any]]:
     """Return the golden inputs and outputs, ``[N, ...]`` in PyTorch layout, of a safetensors file.
 
-    The format: the header's length, the header in JSON, then the bytes of float tensors.
+    The format: the header's length, the header in JSON, then the bytes of the tensors.
     """
     content = path.read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
@@ -60,9 +62,11 @@ def read_golden(path: Path) -> tuple[list[Any], list[Any]]:
     for name, tensor in header.items():
         if name != "__metadata__":
             begin, end = tensor["data_offsets"]
-            kind = {"F32": "<f4", "F64": "<f8"}.get(tensor["dtype"])
+            kind = _TYPES.get(tensor["dtype"])
             if kind is None:
-                raise AgentError(f"{path.name} holds {tensor['dtype']}, not float32 or float64")
+                raise AgentError(
+                    f"{path.name} holds {tensor['dtype']}: this agent does not read it"
+                )
             found[name] = np.frombuffer(data[begin:end], dtype=kind).reshape(tensor["shape"])
     columns = [
         [found[f"{kind}.{i}"] for i in range(len(found)) if f"{kind}.{i}" in found]
