@@ -47,6 +47,7 @@ TASKS = {
     "digits": "demo:digits",
     "fashion-depthwise": f"{FOLDER / 'fashion_mnist.py'}:depthwise",
     "fashion-depthwise-uneven": f"{FOLDER / 'fashion_mnist.py'}:depthwise_uneven",
+    "fashion-residual": f"{FOLDER / 'fashion_mnist.py'}:residual",
     "resnet20": f"{FOLDER / 'cifar10.py'}:resnet20",
 }
 BITS = (8, 4, 3)
