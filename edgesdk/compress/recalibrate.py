@@ -14,14 +14,20 @@ a whole training, and where nothing was changed nothing moves.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from edgesdk.compress.dependency import Dependencies, prunable_copy
+from edgesdk.compress.prune import removal_of
+from edgesdk.compress.removal import disconnected
+from edgesdk.plan import PrunedGroup
 from edgesdk.task import Tensors
 
 # Samples that go through the network at once: enough for a channel's variance, little memory.
@@ -30,25 +36,50 @@ _AT_ONCE = 64
 Moments = tuple[Tensor, Tensor]
 """Mean and variance of each channel that a batch norm reads, ``[C]`` each."""
 
+Read = Mapping[str, Sequence[Moments]]
+"""For each norm the moments of every tensor that it reads in one pass."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NormReference:
+    """What an original network's batch norms read on some inputs, to tell how others differ.
+
+    ``trained`` are the statistics that the norms have, ``read`` what they read, for each of the
+    ``batches``.
+    """
+
+    trained: Mapping[str, Moments]
+    batches: tuple[Tensors, ...]
+    read: tuple[Read, ...]
+
 
 @torch.no_grad()
-def recalibrate(original: nn.Module, changed: nn.Module, batches: Sequence[Tensors]) -> nn.Module:
+def observe_norms(original: nn.Module, batches: Sequence[Tensors]) -> NormReference:
+    """Return what the network's batch norms read on inputs ``[N, ...]`` of any N.
+
+    Inputs of one shape run together, so the network must take other batch sizes than theirs. One
+    without batch norms is not run.
+    """
+    model = copy.deepcopy(original).eval()
+    trained = {name: _statistics(norm) for name, norm in _norms(model).items()}
+    joined = tuple(_joined(batches)) if trained else ()
+    return NormReference(
+        trained=trained, batches=joined, read=tuple(_read(model, inputs) for inputs in joined)
+    )
+
+
+@torch.no_grad()
+def recalibrate(changed: nn.Module, reference: NormReference) -> nn.Module:
     """Return a copy of ``changed`` whose batch norms follow what its changes did to their inputs.
 
-    Both networks have the same layers of the same shapes: channels that go are disconnected, not
-    yet removed (``removal.disconnected``). ``batches`` are inputs ``[N, ...]`` of any N; the
-    networks must take other batch sizes. Weights stay as they are; both come back in eval mode.
+    It has the original's layers in the original's shapes: channels that go are disconnected, not
+    yet removed (``removal.disconnected``). Weights stay; the copy is in eval mode.
     """
     found = copy.deepcopy(changed).eval()
     norms = _norms(found)
-    if not norms:
-        return found
-    reference = copy.deepcopy(original).eval()
-    trained = {name: _statistics(norm) for name, norm in norms.items()}
     moved: dict[str, list[Moments]] = {name: [] for name in norms}
-    for inputs in _joined(batches):
-        before = _read_by_norms(reference, inputs)
-        follow = partial(_follow, trained=trained, before=before, moved=moved)
+    for inputs, before in zip(reference.batches, reference.read, strict=True):
+        follow = partial(_follow, trained=reference.trained, before=before, moved=moved)
         with _watched(found, follow):
             found(*inputs)
     for name, norm in norms.items():
@@ -60,7 +91,25 @@ def recalibrate(original: nn.Module, changed: nn.Module, batches: Sequence[Tenso
     return found
 
 
-def _read_by_norms(module: nn.Module, inputs: Tensors) -> dict[str, list[Moments]]:
+def recalibrated_for(
+    model: nn.Module, example_inputs: Tensors, groups: Sequence[PrunedGroup],
+    batches: Sequence[Tensors],
+) -> nn.Module:  # fmt: skip
+    """Return a copy of the model, whole still, with the batch norms it needs once groups are gone.
+
+    ``prune`` it next. Raises what ``prune`` raises for groups that were not chosen for it.
+    """
+    found = prunable_copy(model).eval()
+    dependencies = Dependencies(prunable_copy(model), example_inputs)
+    removal = removal_of(dependencies, groups)
+    followed = recalibrate(disconnected(found, removal), observe_norms(found, batches))
+    statistics = _norms(followed)
+    for name, norm in _norms(found).items():
+        _set(norm, _statistics(statistics[name]))
+    return found
+
+
+def _read(module: nn.Module, inputs: Tensors) -> Read:
     """Return the moments of each tensor that each norm reads."""
     seen: dict[str, list[Moments]] = {name: [] for name in _norms(module)}
     with _watched(module, lambda name, _norm, moments: seen[name].append(moments)):
@@ -70,7 +119,7 @@ def _read_by_norms(module: nn.Module, inputs: Tensors) -> dict[str, list[Moments
 
 def _follow(
     name: str, norm: _BatchNorm, moments: Moments, *, trained: Mapping[str, Moments],
-    before: Mapping[str, Sequence[Moments]], moved: Mapping[str, list[Moments]],
+    before: Read, moved: Mapping[str, list[Moments]],
 ) -> None:  # fmt: skip
     """Move a norm's statistics before it computes, so that the norms behind it see that."""
     if len(before[name]) == 1:  # one that reads several tensors has one statistic for all of them
@@ -126,7 +175,7 @@ def _watched(module: nn.Module, tell: Callable[[str, _BatchNorm, Moments], None]
 
 
 def _joined(batches: Sequence[Tensors]) -> Iterator[Tensors]:
-    """Yield the same samples in batches of up to 64."""
-    if batches:
-        columns = [torch.cat(parts) for parts in zip(*batches, strict=True)]
-        yield from zip(*(column.split(_AT_ONCE) for column in columns), strict=True)
+    """Yield the same samples in batches of up to 64, neighbours of one shape together."""
+    for _, alike in itertools.groupby(batches, key=lambda inputs: [t.shape[1:] for t in inputs]):
+        columns = [torch.cat(parts) for parts in zip(*alike, strict=True)]
+        yield from zip(*(torch.split(column, _AT_ONCE) for column in columns), strict=True)

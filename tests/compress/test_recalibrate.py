@@ -7,17 +7,23 @@ import torch
 from recovery_nets import Depthwise, Residual, calibration, images, run, seen
 from torch import Tensor, nn
 
-from edgesdk.compress.prune import find_groups
-from edgesdk.compress.recalibrate import recalibrate
+from edgesdk.compress.channel_groups import ChannelGroup
+from edgesdk.compress.prune import find_groups, prune
+from edgesdk.compress.recalibrate import observe_norms, recalibrate, recalibrated_for
 from edgesdk.compress.removal import disconnected
+from edgesdk.plan import PrunedGroup
 
 NETWORKS = pytest.mark.parametrize("build", [Depthwise, Residual])
+
+
+def half(group: ChannelGroup) -> list[int]:
+    return sorted(channel for unit in group.units[: len(group.units) // 2] for channel in unit)
 
 
 def half_disconnected(net: nn.Module) -> nn.Module:
     example = images(1).to(next(net.parameters()).dtype)
     groups = find_groups(net, (example,))
-    return disconnected(net, [(g, range(g.width // 2)) for g in groups])
+    return disconnected(net, [(group, half(group)) for group in groups])
 
 
 def moments(net: nn.Module, name: str, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,7 +40,7 @@ def moments(net: nn.Module, name: str, inputs: Tensor) -> tuple[Tensor, Tensor]:
 @NETWORKS
 def test_where_nothing_was_changed_nothing_moves(build: type[nn.Module]) -> None:
     net = seen(build())
-    again = recalibrate(net, net, calibration())
+    again = recalibrate(net, observe_norms(net, calibration()))
     for name, value in net.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value)
 
@@ -45,7 +51,7 @@ def test_every_norm_follows_what_its_input_did(build: type[nn.Module]) -> None:
     net = seen(build()).double()
     inputs = images(32).double()
     changed = half_disconnected(net)
-    found = recalibrate(net, changed, [(inputs,)])
+    found = recalibrate(changed, observe_norms(net, [(inputs,)]))
     names = [name for name, m in net.named_modules() if isinstance(m, nn.BatchNorm2d)]
     assert names
     for name in names:
@@ -65,7 +71,7 @@ def test_weights_and_the_networks_given_stay(build: type[nn.Module]) -> None:
     net = seen(build())
     changed = half_disconnected(net)
     states = [{k: v.clone() for k, v in m.state_dict().items()} for m in (net, changed)]
-    found = recalibrate(net, changed, calibration())
+    found = recalibrate(changed, observe_norms(net, calibration()))
     for module, state in zip((net, changed), states, strict=True):
         assert all(torch.equal(module.state_dict()[name], value) for name, value in state.items())
     for (name, before), after in zip(changed.named_parameters(), found.parameters(), strict=True):
@@ -81,7 +87,7 @@ def test_a_shift_of_an_input_is_taken_back_by_the_norm_that_reads_it() -> None:
     first.bias = nn.Parameter(torch.arange(8.0))
     inputs = images(8)
     assert not torch.allclose(run(changed, inputs), run(net, inputs), atol=0.1)
-    found = recalibrate(net, changed, [(inputs,)])
+    found = recalibrate(changed, observe_norms(net, [(inputs,)]))
     torch.testing.assert_close(run(found, inputs), run(net, inputs), atol=1e-4, rtol=1e-4)
 
 
@@ -99,12 +105,34 @@ class Twice(nn.Module):
 
 def test_a_norm_that_reads_several_tensors_stays() -> None:
     net, other = seen(Twice()), seen(Twice(), seed=5)
-    found = recalibrate(net, other, calibration())
+    found = recalibrate(other, observe_norms(net, calibration()))
     for name, value in other.state_dict().items():
         assert torch.equal(found.state_dict()[name], value), name
 
 
 def test_a_network_without_norms_is_not_run() -> None:
     net = nn.Linear(3, 2)
-    found = recalibrate(net, net, [(torch.zeros(1, 7),)])
+    found = recalibrate(net, observe_norms(net, [(torch.zeros(1, 7),)]))
     assert torch.equal(found.weight, net.weight)
+
+
+@NETWORKS
+def test_pruning_what_was_recalibrated_computes_what_disconnecting_does(
+    build: type[nn.Module],
+) -> None:
+    net = seen(build())
+    groups = [
+        PrunedGroup(layer=group.layer, width_before=group.width, removed=tuple(half(group)))
+        for group in find_groups(net, (images(1),))
+    ]
+    whole = recalibrated_for(net, (images(1),), groups, calibration())
+    found = run(prune(whole, (images(1),), groups), images(4))
+    wanted = recalibrate(half_disconnected(net), observe_norms(net, calibration()))
+    torch.testing.assert_close(found, run(wanted, images(4)), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(found, run(prune(net, (images(1),), groups), images(4)), atol=1e-2)
+
+
+def test_inputs_of_several_shapes_are_taken() -> None:
+    net = seen(Residual())
+    batches = [(images(2),), (images(3),), (torch.randn(2, 3, 6, 6),)]
+    assert [len(inputs[0]) for inputs in observe_norms(net, batches).batches] == [5, 2]
