@@ -13,13 +13,14 @@ either is missed. Every finished step is in ``folder/loop.json``; the same comma
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+from remembered import Remembered
+from timed import latency_ratio
 
 from edgesdk.artifact import read_manifest
 from edgesdk.budget import Budget
@@ -33,7 +34,6 @@ from edgesdk.plan import PrunedGroup
 from edgesdk.profiling.bench import Bench
 from edgesdk.progress import Silent
 from edgesdk.running.process import ArtifactProcess
-from edgesdk.running.timing import measure_alternating
 from edgesdk.scheme import Scheme
 from edgesdk.stages.baseline import baseline_scheme
 from edgesdk.stages.compression import compressed_model
@@ -46,7 +46,6 @@ from edgesdk.verification import open_artifact
 DEVICE = "host"
 BUDGETS = tuple(round(0.15 + 0.85 * step / 11, 3) for step in range(12))
 SHARES = (1.0, 0.75, 0.5, 0.25)
-ROUNDS = 3
 MOST = 1.05
 SPARE = 0.95
 INFEASIBLE = "infeasible"
@@ -63,15 +62,9 @@ class Loop:
 
     def remembered(self, name: str, work: Callable[[], float | str]) -> float | str:
         """Return the answer to a step, from the file if it was found before."""
-        path = self.folder / "loop.json"
-        known: dict[str, float | str] = json.loads(path.read_text()) if path.exists() else {}
-        if name not in known:
-            known[name] = work()
-            part = path.with_suffix(".part")
-            part.write_text(json.dumps(known, indent=1))
-            part.replace(path)
-        print(f"{name}: {known[name]}", flush=True)
-        return known[name]
+        answer = Remembered(path=self.folder / "loop.json").cell(name, work)
+        print(f"{name}: {answer}", flush=True)
+        return answer
 
     def artifact(self, budget: float) -> Path:
         """Return where the artifact for a budget lies, if one kept it."""
@@ -105,16 +98,8 @@ class Loop:
 
     def ratio(self, open_other: Callable[[], ArtifactProcess]) -> float:
         """Return the median ratio of another artifact's latency to the float one's."""
-        found = []
-        for _ in range(ROUNDS):
-            with start(self.request, self.original()) as base, open_other() as other:
-                inputs = self.request.task.example_inputs
-                base_ms, other_ms = (
-                    item.p50_ms
-                    for item in measure_alternating([base, other], inputs, device=DEVICE)
-                )
-                found.append(other_ms / base_ms)
-        return statistics.median(found)
+        original, inputs = self.original(), self.request.task.example_inputs
+        return latency_ratio(open_other, lambda: start(self.request, original), inputs)
 
     def again(self, budget: float) -> float:
         """Return the ratio of a finished artifact, measured anew."""

@@ -20,11 +20,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import planner_exhaustive
+import planner_field
 import planner_rank
 from remembered import Remembered
 
@@ -33,24 +34,27 @@ Subset = Literal["small", "full"]
 
 @dataclass(frozen=True, kw_only=True)
 class Matrix:
-    """What a subset runs: the tasks of each section."""
+    """What a subset runs: the tasks of each section, and how often what is trained is."""
 
     rank: tuple[str, ...]
     exhaustive: tuple[str, ...]
+    field: tuple[str, ...]
+    seeds: int = 3
 
 
 MATRICES: Mapping[Subset, Matrix] = {
     "small": Matrix(
         rank=("digits", "digits-depthwise"),
         exhaustive=("digits-three-layers",),
+        field=("digits",),
     ),
     "full": Matrix(
         rank=("digits", "digits-depthwise", "resnet20", "fashion-depthwise"),
         exhaustive=("digits-three-layers",),
+        field=("digits", "resnet20", "fashion-residual", "fashion-depthwise"),
     ),
 }
 PLANS_A_BAND = 25
-SEEDS = 3
 
 
 def rank(matrix: Matrix, memory: Remembered) -> Iterator[str]:
@@ -60,11 +64,16 @@ def rank(matrix: Matrix, memory: Remembered) -> Iterator[str]:
 
 def exhaustive(matrix: Matrix, memory: Remembered) -> Iterator[str]:
     """Yield the distances from the best candidate."""
-    return planner_exhaustive.exhaustive(matrix.exhaustive, SEEDS, memory)
+    return planner_exhaustive.exhaustive(matrix.exhaustive, matrix.seeds, memory)
+
+
+def field(matrix: Matrix, memory: Remembered) -> Iterator[str]:
+    """Yield the accuracies at equal latency."""
+    return planner_field.field(matrix.field, matrix.seeds, memory)
 
 
 Section = Callable[[Matrix, Remembered], Iterator[str]]
-SECTIONS: Mapping[str, Section] = {"rank": rank, "exhaustive": exhaustive}
+SECTIONS: Mapping[str, Section] = {"rank": rank, "exhaustive": exhaustive, "field": field}
 
 
 def main() -> int:
@@ -72,12 +81,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("section", nargs="*", choices=[*SECTIONS, []])
     parser.add_argument("--subset", choices=list(MATRICES), default="full")
+    parser.add_argument("--seeds", type=int, default=Matrix.seeds)
     parser.add_argument("-o", "--out", type=Path, required=True)
     options = parser.parse_args()
+    matrix = replace(MATRICES[options.subset], seeds=options.seeds)
     memory = Remembered(path=options.out / "planner.json")
     for name in options.section or SECTIONS:
         print(f"## {name}\n")
-        for line in SECTIONS[name](MATRICES[options.subset], memory):
+        for line in SECTIONS[name](matrix, memory):
             print(line, flush=True)
     return 0
 
