@@ -24,9 +24,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import planner_budgets
 import planner_exhaustive
 import planner_field
 import planner_rank
+import recovery
 from remembered import Remembered
 
 Subset = Literal["small", "full"]
@@ -39,6 +41,8 @@ class Matrix:
     rank: tuple[str, ...]
     exhaustive: tuple[str, ...]
     field: tuple[str, ...]
+    budgets: tuple[str, ...]
+    recovery: tuple[str, ...]
     seeds: int = 3
 
 
@@ -47,11 +51,15 @@ MATRICES: Mapping[Subset, Matrix] = {
         rank=("digits", "digits-depthwise"),
         exhaustive=("digits-three-layers",),
         field=("digits",),
+        budgets=("digits",),
+        recovery=recovery.QUICK,
     ),
     "full": Matrix(
         rank=("digits", "digits-depthwise", "resnet20", "fashion-depthwise"),
         exhaustive=("digits-three-layers",),
         field=("digits", "resnet20", "fashion-residual", "fashion-depthwise"),
+        budgets=("digits", "resnet20", "fashion-depthwise"),
+        recovery=tuple(recovery.TASKS),
     ),
 }
 PLANS_A_BAND = 25
@@ -72,8 +80,26 @@ def field(matrix: Matrix, memory: Remembered) -> Iterator[str]:
     return planner_field.field(matrix.field, matrix.seeds, memory)
 
 
+def budgets(matrix: Matrix, memory: Remembered) -> Iterator[str]:
+    """Yield how many budgets were kept, and what was promised and broken."""
+    return planner_budgets.budgets(matrix.budgets, memory)
+
+
+def recovered(matrix: Matrix, memory: Remembered) -> Iterator[str]:
+    """Yield what each way of winning accuracy back gives."""
+    state = memory.path.with_name("recovery.jsonl")
+    for name in matrix.recovery:
+        yield from recovery.table(name, recovery.completed(name, state, seeds=matrix.seeds))
+
+
 Section = Callable[[Matrix, Remembered], Iterator[str]]
-SECTIONS: Mapping[str, Section] = {"rank": rank, "exhaustive": exhaustive, "field": field}
+SECTIONS: Mapping[str, Section] = {
+    "rank": rank,
+    "exhaustive": exhaustive,
+    "field": field,
+    "budgets": budgets,
+    "recovery": recovered,
+}
 
 
 def main() -> int:

@@ -7,13 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from scipy.stats import spearmanr
+from torch import nn
+
+from edgesdk.task import Task
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
-import planner_rank  # noqa: E402 - scripts, found in their own folder
+import planner  # noqa: E402 - scripts, found in their own folder
+import planner_budgets  # noqa: E402
+import planner_rank  # noqa: E402
+from coarse_grid import uniform_network  # noqa: E402
 from intervals import paired_difference, rank_correlation  # noqa: E402
 from planner_exhaustive import best_by_halves  # noqa: E402
+from planner_field import lead, shown  # noqa: E402
 from planner_rank import Cell  # noqa: E402
 from remembered import Remembered  # noqa: E402
 
@@ -51,6 +60,7 @@ def test_a_correlation_lies_within_its_interval() -> None:
     real = expected + 6 * np.sin(expected * 12.9898)
     found = rank_correlation(list(expected), list(real))
     assert 0.5 < found.low <= found.value <= found.high < 1
+    assert found.value == pytest.approx(spearmanr(expected, real).statistic)
     assert rank_correlation(list(expected), list(-expected)).value == pytest.approx(-1)
 
 
@@ -115,3 +125,51 @@ def test_a_band_with_too_few_plans_has_no_correlation() -> None:
     lines = planner_rank.table("digits", cells(planner_rank.BANDS[0], planner_rank.FEWEST - 1))
     assert f"| {planner_rank.BANDS[0]} | {planner_rank.FEWEST - 1} | – | – |" in lines
     assert lines[-2].endswith("missed")
+
+
+@pytest.mark.parametrize(
+    ("cell", "share", "fewest", "problem"),
+    [
+        ({"status": "ok", "bytes": 300, "verification": "verified"}, 0.3, None, None),
+        ({"status": "ok", "bytes": 301, "verification": "verified"}, 0.3, None, "301 bytes"),
+        ({"status": "ok", "bytes": 300, "verification": "failed"}, 0.3, None, "verification"),
+        ({"status": "ok", "bytes": 9, "verification": "verified"}, 0.01, None, "nothing can"),
+        ({"status": "infeasible", "trained": 0}, 0.3, 250, "grid has 250"),
+        ({"status": "infeasible", "trained": 0}, 0.3, 290, None),
+        ({"status": "infeasible", "trained": 0}, 0.01, None, None),
+        ({"status": "infeasible", "trained": 2}, 0.01, None, "trained 2 times"),
+    ],
+)
+def test_a_broken_promise_is_named(
+    cell: dict[str, object], share: float, fewest: float | None, problem: str | None
+) -> None:
+    found = planner_budgets.broken({"float": 1000.0, **cell}, share, fewest)
+    assert found is None if problem is None else problem in str(found)
+
+
+def test_training_is_heard() -> None:
+    progress = planner_budgets.Listening()
+    for text in ("Emitting int8 for tflite", "Recovering accuracy (distil)"):
+        progress.step(text)
+    assert progress.trained == ["Recovering accuracy (distil)"]
+
+
+def test_the_field_is_shown_with_its_spread_and_the_lead() -> None:
+    ours = [{"latency": 0.7, "right": "1111"}, {"latency": 0.72, "right": "1110"}]
+    theirs = [{"latency": 0.7, "right": "1100"}]
+    assert shown(ours) == "0.71 | 87.50 ± 17.68"
+    assert lead(ours, theirs).startswith("37.50 (")
+
+
+def test_every_section_has_tasks_in_both_subsets() -> None:
+    for matrix in planner.MATRICES.values():
+        assert all(getattr(matrix, name) for name in planner.SECTIONS)
+
+
+def test_the_coarse_grid_keeps_a_share_of_every_group() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 12, 3), nn.Flatten(), nn.Linear(12, 2)
+    )
+    task = Task(name="two layers", model=model, example_inputs=(torch.zeros(1, 1, 5, 5),))
+    half = uniform_network(task, 0.5)
+    assert [m.out_channels for m in half.modules() if isinstance(m, nn.Conv2d)] == [4, 6]
