@@ -13,27 +13,25 @@ either is missed. Every finished step is in ``folder/loop.json``; the same comma
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from coarse_grid import SHARES, uniform_network
+from remembered import Remembered
+from timed import latency_ratio
+
 from edgesdk.artifact import read_manifest
 from edgesdk.budget import Budget
 from edgesdk.cache import Cache, default_root
-from edgesdk.compress.channel_groups import ChannelGroup
-from edgesdk.compress.prune import find_groups, prune
 from edgesdk.effort import Effort
 from edgesdk.errors import BudgetInfeasible
 from edgesdk.pipeline import compile_task
-from edgesdk.plan import PrunedGroup
 from edgesdk.profiling.bench import Bench
 from edgesdk.progress import Silent
 from edgesdk.running.process import ArtifactProcess
-from edgesdk.running.timing import measure_alternating
 from edgesdk.scheme import Scheme
 from edgesdk.stages.compression import compressed_model
 from edgesdk.stages.emission import Emitted, emit
@@ -44,8 +42,6 @@ from edgesdk.verification import open_artifact
 
 DEVICE = "host"
 BUDGETS = tuple(round(0.15 + 0.85 * step / 11, 3) for step in range(12))
-SHARES = (1.0, 0.75, 0.5, 0.25)
-ROUNDS = 3
 MOST = 1.05
 SPARE = 0.95
 INFEASIBLE = "infeasible"
@@ -62,15 +58,9 @@ class Loop:
 
     def remembered(self, name: str, work: Callable[[], float | str]) -> float | str:
         """Return the answer to a step, from the file if it was found before."""
-        path = self.folder / "loop.json"
-        known: dict[str, float | str] = json.loads(path.read_text()) if path.exists() else {}
-        if name not in known:
-            known[name] = work()
-            part = path.with_suffix(".part")
-            part.write_text(json.dumps(known, indent=1))
-            part.replace(path)
-        print(f"{name}: {known[name]}", flush=True)
-        return known[name]
+        answer = Remembered(path=self.folder / "loop.json").cell(name, work)
+        print(f"{name}: {answer}", flush=True)
+        return answer
 
     def artifact(self, budget: float) -> Path:
         """Return where the artifact for a budget lies, if one kept it."""
@@ -101,16 +91,8 @@ class Loop:
 
     def ratio(self, open_other: Callable[[], ArtifactProcess]) -> float:
         """Return the median ratio of another artifact's latency to the float one's."""
-        found = []
-        for _ in range(ROUNDS):
-            with start(self.request, self.original()) as base, open_other() as other:
-                inputs = self.request.task.example_inputs
-                base_ms, other_ms = (
-                    item.p50_ms
-                    for item in measure_alternating([base, other], inputs, device=DEVICE)
-                )
-                found.append(other_ms / base_ms)
-        return statistics.median(found)
+        original, inputs = self.original(), self.request.task.example_inputs
+        return latency_ratio(open_other, lambda: start(self.request, original), inputs)
 
     def again(self, budget: float) -> float:
         """Return the ratio of a finished artifact, measured anew."""
@@ -120,21 +102,10 @@ class Loop:
 
     def uniform(self, share: float, scheme: Scheme) -> float:
         """Return the ratio of the network with that share of every group's channels."""
-        task = self.request.task
-        groups = [_removed(group, share) for group in find_groups(task.model, task.example_inputs)]
-        module = prune(
-            task.model, task.example_inputs, [group for group in groups if group.removed]
-        )
+        module = uniform_network(self.request.task, share)
         model = compressed_model(self.request, module, scheme)
         emitted = emit(self.request, model, f"uniform {share}")
         return self.ratio(lambda: start(self.request, emitted))
-
-
-def _removed(group: ChannelGroup, share: float) -> PrunedGroup:
-    """Return which channels of a group go: whole units from the end, one unit staying at least."""
-    kept = max(1, round(share * len(group.units)))
-    removed = sorted(channel for unit in group.units[kept:] for channel in unit)
-    return PrunedGroup(layer=group.layer, width_before=group.width, removed=tuple(removed))
 
 
 def misses(loop: Loop) -> Iterator[str]:
@@ -160,6 +131,15 @@ def misses(loop: Loop) -> Iterator[str]:
             yield f"budget {budget} was called infeasible, and {name} takes {fastest:.3f}"
 
 
+def loop_for(task: str, target: str, effort: Effort, folder: Path) -> Loop:
+    """Return the run of a task and target in a folder."""
+    request = resolve(
+        load_task(task), device=DEVICE, target=target, budget=Budget(), effort=effort,
+        accelerator="cpu", cache=Cache(default_root()), progress=Silent(), needs_toolchain=True,
+    )  # fmt: skip
+    return Loop(task=task, request=request, effort=effort, folder=folder)
+
+
 def main() -> int:
     """Run what is not finished, print every miss, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -170,14 +150,7 @@ def main() -> int:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     effort = Effort.parse(options.effort, None)
-    request = resolve(
-        load_task(options.task), device=DEVICE, target=options.target, budget=Budget(),
-        effort=effort, accelerator="cpu", cache=Cache(default_root()), progress=Silent(),
-        needs_toolchain=True,
-    )  # fmt: skip
-    found = list(
-        misses(Loop(task=options.task, request=request, effort=effort, folder=options.out))
-    )
+    found = list(misses(loop_for(options.task, options.target, effort, options.out)))
     for sentence in found:
         print(f"MISSED: {sentence}")
     print(f"{len(found)} of {len(BUDGETS)} budgets missed")

@@ -47,6 +47,7 @@ TASKS = {
     "digits": "demo:digits",
     "fashion-depthwise": f"{FOLDER / 'fashion_mnist.py'}:depthwise",
     "fashion-depthwise-uneven": f"{FOLDER / 'fashion_mnist.py'}:depthwise_uneven",
+    "fashion-residual": f"{FOLDER / 'fashion_mnist.py'}:residual",
     "resnet20": f"{FOLDER / 'cifar10.py'}:resnet20",
 }
 BITS = (8, 4, 3)
@@ -139,14 +140,26 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     names = arguments.task or (QUICK if arguments.quick else TASKS)
-    cells = read_cells(arguments.state)
-    for name in names:
-        for cell in run(name, cells, seeds=arguments.seeds, bits_asked=arguments.bits or BITS):
-            cells.append(cell)
-            with arguments.state.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(cell)) + "\n")
-    for name in names:
+    done = {
+        name: completed(
+            name, arguments.state, seeds=arguments.seeds, bits_asked=arguments.bits or BITS
+        )
+        for name in names
+    }
+    for name, cells in done.items():
         print("\n".join(table(name, cells)))
+
+
+def completed(
+    name: str, state: Path, *, seeds: int, bits_asked: Sequence[int] = BITS
+) -> list[Cell]:
+    """Return all cells of a task; those that the file lacks are computed and appended to it."""
+    cells = read_cells(state)
+    for cell in run(name, cells, seeds=seeds, bits_asked=bits_asked):
+        cells.append(cell)
+        with state.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(cell)) + "\n")
+    return cells
 
 
 def read_cells(path: Path) -> list[Cell]:

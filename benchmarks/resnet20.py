@@ -15,13 +15,14 @@ import json
 import sys
 from pathlib import Path
 
+from timed import latency_ratio
+
 from edgesdk.artifact import read_manifest
 from edgesdk.budget import Budget, Relative
 from edgesdk.cli.console import RichProgress, quiet_libraries, split_stdout
 from edgesdk.errors import BudgetInfeasible
 from edgesdk.pipeline import compile_task
 from edgesdk.result import CompileResult
-from edgesdk.running.timing import measure_alternating
 from edgesdk.task import Task
 from edgesdk.task_source import load_task
 from edgesdk.verification import open_artifact
@@ -60,7 +61,11 @@ def compare(task: Task, target: str, out: Path, progress: RichProgress) -> list[
         )
     except BudgetInfeasible as refusal:
         return [row(int8), {"target": target, "infeasible": str(refusal)}]
-    ratio = latency_ratio(out / "faster", out / "int8", task)
+    faster_one, int8_one = (
+        lambda folder=out / name: open_artifact(folder, read_manifest(folder))
+        for name in ("faster", "int8")
+    )
+    ratio = latency_ratio(faster_one, int8_one, task.example_inputs)
     return [row(int8), {**row(pruned), "latency_over_int8": round(ratio, 3), "asked": SPEED}]
 
 
@@ -77,16 +82,6 @@ def row(result: CompileResult) -> dict[str, object]:
         "latency_ms": round(latency, 3),
         "latency_over_float": round(latency / result.baseline["latency_ms"].value, 3),
     }
-
-
-def latency_ratio(artifact: Path, reference: Path, task: Task) -> float:
-    """Return the ratio of two finished artifacts' median latencies, timed in alternating rounds."""
-    with (
-        open_artifact(artifact, read_manifest(artifact)) as first,
-        open_artifact(reference, read_manifest(reference)) as second,
-    ):
-        timed = measure_alternating([first, second], task.example_inputs, device="host")
-    return timed[0].p50_ms / timed[1].p50_ms
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ The data is the demo's (8x8 scans, scikit-learn), the network trained on the spo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -30,7 +31,7 @@ def depthwise() -> Task:
     """Return the digits task with a MobileNet of 9 convolutions instead of its own network."""
     task = digits()
     source = Path(networks.__file__).read_text(encoding="utf-8") + task.source
-    return replace(task, name="digits-depthwise", model=_trained(), source=source)
+    return replace(task, name="digits-depthwise", model=_trained_depthwise(), source=source)
 
 
 def depthwise_uneven() -> Task:
@@ -39,11 +40,17 @@ def depthwise_uneven() -> Task:
 
 
 @cache
-def _trained() -> nn.Module:
+def _trained_depthwise() -> nn.Module:
+    return trained_on_digits(
+        lambda: networks.DepthwiseNet(channels=1, stem=12, blocks=_BLOCKS, classes=10)
+    )
+
+
+def trained_on_digits(build: Callable[[], nn.Module]) -> nn.Module:
     """Return the network, trained with AdamW and one cycle of the rate (Smith and Topin 2018)."""
     task = digits()
     with one_thread(), seeded(torch.device("cpu"), task.seed):
-        model = networks.DepthwiseNet(channels=1, stem=12, blocks=_BLOCKS, classes=10)
+        model = build()
         batches = len(list(training_batches(task)))
         optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.05)
         cycle = torch.optim.lr_scheduler.OneCycleLR(

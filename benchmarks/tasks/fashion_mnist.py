@@ -96,10 +96,15 @@ def _task(name: str, build: Callable[[], nn.Module]) -> Task:
     )
 
 
+def labels(split: Split) -> Tensor:
+    """Return the classes ``[N]`` of a split's images, in the order they are scored in."""
+    return _split(split)[1]
+
+
 def _accuracy(predict: Predict, split: Split) -> float:
-    images, labels = _split(split)
+    images, classes = _split(split)
     (logits,) = output_tensors(predict(_normalised(images)))
-    return float((logits.argmax(1) == labels).float().mean())
+    return float((logits.argmax(1) == classes).float().mean())
 
 
 def _calibration() -> Iterator[Tensors]:

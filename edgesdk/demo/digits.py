@@ -64,10 +64,15 @@ def digits() -> Task:
     )
 
 
+def labels(split: Split) -> Tensor:
+    """Return the digits ``[N]`` that a split's scans show, in the order they are scored in."""
+    return _split(split)[1]
+
+
 def _accuracy(predict: Predict, split: Split) -> float:
-    images, labels = _split(split)
+    images, digit = _split(split)
     (logits,) = output_tensors(predict(_normalised(images)))
-    return float((logits.argmax(1) == labels).float().mean())
+    return float((logits.argmax(1) == digit).float().mean())
 
 
 def _calibration() -> Iterator[Tensors]:

@@ -43,7 +43,7 @@ from edgesdk.task_source import calibration_batches, training_batches
 _SAMPLES = 256
 
 # What all masked inferences together may multiply; larger networks are looked at on fewer samples.
-_MAC_BUDGET = 1e12
+_MAC_BUDGET = 2e12
 _FEWEST_SAMPLES = 16
 
 _NOISY_REPETITIONS = 3
@@ -77,7 +77,8 @@ def measure_sensitivity(
     formats = tuple(measuring.format(scheme, target) for scheme in schemes)
     mixes = _worth_mixing(mixes, formats)
     single = _single_layers(graph, target, mixes)
-    measuring.limit_samples(graph.macs, len(groups) + _PASSES_A_LAYER * len(single))
+    narrower = sum(len(row) - 1 for row in choices)
+    measuring.limit_samples(graph.macs, narrower + _PASSES_A_LAYER * len(single))
     layers = []
     for index, departure in enumerate(single):
         progress.advance(index, len(single), "layers")
@@ -148,24 +149,22 @@ class _Measuring:
     def curve(
         self, group: ChannelGroup, choices: tuple[int, ...], scores: ChannelScores | None
     ) -> GroupCurve:
-        """Return a group's curve: its scores' shape, at the height measured with half of it gone.
+        """Return a group's curve, measured at every width; a narrower one never loses less.
 
-        Scores summed from the least important on are convex in the channels removed, as the loss
-        is while a network still works; measured losses of a group that is almost gone are not.
+        Half of a group, with importances for a shape, would say too little: what a group loses
+        grows with the channels removed while it still works, and jumps where it stops working.
         """
         assert scores is not None
         of_channel = scores.per_group[group.layer]
         order = sorted(group.units, key=lambda unit: (sum(of_channel[c] for c in unit), unit))
-        summed = np.cumsum([0.0, *(sum(of_channel[c] for c in unit) for unit in order)])
         taken = [(group.width - kept) // group.unit for kept in choices]
-        half = min(taken, key=lambda count: abs(count - len(order) / 2))
-        measured = self._masked_loss([(group, order[:half])]) if half else 0.0
-        height = measured / summed[half] if summed[half] > 0 else 0.0
+        losses = [self._masked_loss([(group, order[:count])]) if count else 0.0 for count in taken]
+        rising = np.maximum.accumulate(losses[::-1])[::-1]
         return GroupCurve(
             layer=group.layer,
             order=tuple(order),
             choices=choices,
-            losses=tuple(float(height * summed[count]) for count in taken),
+            losses=tuple(float(loss) for loss in rising),
         )
 
     def joined(

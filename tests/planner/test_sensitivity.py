@@ -9,12 +9,15 @@ import torch
 from blobs_task import blobs
 from torch import nn
 
+from edgesdk.compress.prune import find_groups
+from edgesdk.compress.removal import disconnected
+from edgesdk.planner.divergence import measure_divergence, run_batches
 from edgesdk.planner.options import option_for
 from edgesdk.planner.sensing import measure_sensitivity
 from edgesdk.planner.sensitivity import Sensitivity
 from edgesdk.progress import Silent
 from edgesdk.task import Task
-from edgesdk.task_source import output_specs
+from edgesdk.task_source import calibration_batches, output_specs
 from edgesdk.trace import trace
 
 
@@ -120,3 +123,24 @@ def test_a_network_of_one_unprunable_group_says_so() -> None:
     found = measured(task)
     assert found.curves == ()
     assert any("prun" in note for note in found.notes)
+
+
+def test_a_curve_is_what_was_measured_at_each_width(found: Sensitivity) -> None:
+    """The divergence with the least important channels disconnected, width by width."""
+    task = blobs()
+    groups = {group.layer: group for group in find_groups(task.model, task.example_inputs)}
+    batches = list(calibration_batches(task))
+    original = run_batches(task.model.eval(), batches)
+    for curve in found.curves:
+        measured = [
+            measure_divergence(
+                original,
+                run_batches(
+                    disconnected(task.model, [(groups[curve.layer], curve.removed(kept))]), batches
+                ),
+                output_specs(task),
+            ).loss
+            for kept in curve.choices
+        ]
+        rising = list(itertools.accumulate(reversed(measured), max))[::-1]
+        assert curve.losses == pytest.approx(rising, rel=1e-6, abs=1e-12)
