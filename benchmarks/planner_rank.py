@@ -25,7 +25,9 @@ from edgesdk.budget import Budget
 from edgesdk.cache import Cache, default_root
 from edgesdk.compress.fold import fold_batch_norms
 from edgesdk.compress.prune import prune
+from edgesdk.compress.recalibrate import recalibrated_for
 from edgesdk.compress.rounding import AI_EDGE, Rounding
+from edgesdk.compress.samples import sample_inputs
 from edgesdk.effort import Effort
 from edgesdk.planner.options import Option, option_for
 from edgesdk.planner.sensitivity import Sensitivity
@@ -87,7 +89,11 @@ class Ranked:
         """Return cross-entropy (nats) and accuracy on the test images, nothing recovered."""
         task = self.labelled.task
         groups = self.sensitivity.pruned_groups(option.widths)
-        module = prune(task.model, task.example_inputs, groups).eval()
+        whole = task.model
+        if groups and self.sensitivity.moves_batch_norms:
+            _, batches = sample_inputs(task)
+            whole = recalibrated_for(whole, task.example_inputs, groups, batches)
+        module = prune(whole, task.example_inputs, groups).eval()
         if option.scheme == "int8":
             module = rounded(self.labelled, module)
         answers = self.labelled.answers_of(module, "test")

@@ -34,7 +34,11 @@ class PrunedGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class Prune:
-    """Remove whole channels; ``importance`` names the criterion that chose them."""
+    """Remove whole channels; ``importance`` names the criterion that chose them.
+
+    With ``moves_batch_norms`` the batch norms' statistics are moved by what that moves in front of
+    them, on the task's calibration or training inputs (``compress.recalibrate``).
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -42,6 +46,7 @@ class Prune:
     channel_multiple: int
     importance: Literal["taylor", "magnitude"]
     groups: tuple[PrunedGroup, ...]
+    moves_batch_norms: bool = False
     kind: Literal["prune"] = "prune"
 
 

@@ -95,7 +95,7 @@ def prune(model: nn.Module, example_inputs: Tensors, groups: Sequence[PrunedGrou
     pruned = prunable_copy(model)
     if groups:
         dependencies = Dependencies(pruned, inputs)
-        removal = _removal(dependencies, groups)
+        removal = removal_of(dependencies, groups)
         prove_removal(sample_structure(prunable_copy(model), inputs), removal)
         pruned = remove_channels(dependencies, inputs, removal)
     for name, module in model.named_modules():
@@ -169,7 +169,7 @@ def _check_request(model: nn.Module, group: PrunedGroup) -> None:
         )
 
 
-def _removal(dependencies: Dependencies, groups: Sequence[PrunedGroup]) -> Removal:
+def removal_of(dependencies: Dependencies, groups: Sequence[PrunedGroup]) -> Removal:
     """Return the full groups with the channels to remove; raises where they do not fit."""
     removal: list[tuple[ChannelGroup, Sequence[int]]] = []
     taken: dict[tuple[str, int], str] = {}

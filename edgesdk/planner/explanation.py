@@ -79,6 +79,7 @@ def _steps(
                 channel_multiple=sensitivity.channel_multiple,
                 importance=sensitivity.importance,
                 groups=groups,
+                moves_batch_norms=sensitivity.moves_batch_norms,
             )
         )
         if recovery is not None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,7 +13,9 @@ from torch import Tensor, nn
 from edgesdk.compress.evaluation import evaluate_task, model_predict
 from edgesdk.compress.importance import ChannelScores, score_groups
 from edgesdk.compress.prune import ChannelGroup, find_groups
+from edgesdk.compress.recalibrate import observe_norms, recalibrate
 from edgesdk.compress.removal import disconnected
+from edgesdk.compress.samples import sample_inputs, taken
 from edgesdk.errors import UnsupportedModel
 from edgesdk.graph import OpGraph
 from edgesdk.planner.departures import (
@@ -38,9 +38,6 @@ from edgesdk.planner.widths import measure_widths
 from edgesdk.progress import Progress
 from edgesdk.scheme import FLOAT_SCHEMES, Scheme
 from edgesdk.task import OutputSpec, Task, Tensors
-from edgesdk.task_source import calibration_batches, training_batches
-
-_SAMPLES = 256
 
 # What all masked inferences together may multiply; larger networks are looked at on fewer samples.
 _MAC_BUDGET = 2e12
@@ -67,8 +64,8 @@ def measure_sensitivity(
     ``target`` names whose rules say which layers can have a scheme, ``mixes`` which schemes single
     layers may leave for which.
     """
-    inputs, batches = _sample_inputs(task)
-    measuring = _Measuring(task, outputs, batches)
+    inputs, batches = sample_inputs(task)
+    measuring = _Measuring(task, outputs, batches, norms_follow=inputs != "example")
     groups, scores, notes = _scored_groups(task)
     progress.advance(0, 3, "channel groups")
     widths, width_notes = measure_widths(task.model, task.example_inputs, groups, graph)
@@ -102,6 +99,7 @@ def measure_sensitivity(
         mixes=mixes,
         layers=tuple(layers),
         joint=(),
+        moves_batch_norms=measuring.moves_batch_norms,
         notes=(*notes, *width_notes, *measuring.notes),
     )
     return measuring.joined(measured, groups, progress)
@@ -111,13 +109,16 @@ class _Measuring:
     """The original's outputs and score on a task's data, to compare changed networks with."""
 
     def __init__(
-        self, task: Task, outputs: Sequence[OutputSpec], batches: Sequence[Tensors]
-    ) -> None:
+        self, task: Task, outputs: Sequence[OutputSpec], batches: Sequence[Tensors], *,
+        norms_follow: bool,
+    ) -> None:  # fmt: skip
         self._task = task
         self._outputs = outputs
         self._model = copy.deepcopy(task.model).eval()
         self._batches = list(batches)
         self._original = run_batches(self._model, self._batches)
+        self._norms = observe_norms(self._model, self._batches if norms_follow else ())
+        self.moves_batch_norms = bool(self._norms.batches)
         self.samples = len(self._original[0])
         self.metric, self.metric_samples = _validation(task, task.model)
         self.noise = _noise(task, self.metric)
@@ -141,10 +142,12 @@ class _Measuring:
     def limit_samples(self, macs: int, networks: int) -> None:
         """Keep as many samples as the changed networks can be run on in reasonable time."""
         batch = max(1, len(self._batches[0][0]))
-        runs = max(1, (networks + len(JOINT_SHARES)) * macs // batch)
+        passes = 1 + self.moves_batch_norms
+        runs = max(1, passes * (networks + len(JOINT_SHARES)) * macs // batch)
         most = max(_FEWEST_SAMPLES, int(_MAC_BUDGET / runs))
-        self._batches = _taken(self._batches, most)
+        self._batches = taken(self._batches, most)
         self._original = run_batches(self._model, self._batches)
+        self._norms = observe_norms(self._model, self._batches if self.moves_batch_norms else ())
 
     def curve(
         self, group: ChannelGroup, choices: tuple[int, ...], scores: ChannelScores | None
@@ -157,8 +160,8 @@ class _Measuring:
         assert scores is not None
         of_channel = scores.per_group[group.layer]
         order = sorted(group.units, key=lambda unit: (sum(of_channel[c] for c in unit), unit))
-        taken = [(group.width - kept) // group.unit for kept in choices]
-        losses = [self._masked_loss([(group, order[:count])]) if count else 0.0 for count in taken]
+        removed = [(group.width - kept) // group.unit for kept in choices]
+        losses = [self._masked_loss([(group, order[:n])]) if n else 0.0 for n in removed]
         rising = np.maximum.accumulate(losses[::-1])[::-1]
         return GroupCurve(
             layer=group.layer,
@@ -205,9 +208,10 @@ class _Measuring:
         return self._divergence(self._masked(removal)).loss
 
     def _masked(self, removal: Sequence[tuple[ChannelGroup, Sequence[Sequence[int]]]]) -> nn.Module:
-        """Return the original with nobody reading those channels: what pruning computes."""
+        """Return the original with nobody reading those channels, and batch norms that follow:
+        what pruning computes."""
         channels = [(group, sorted(c for unit in units for c in unit)) for group, units in removal]
-        return disconnected(self._model, channels)
+        return recalibrate(disconnected(self._model, channels), self._norms)
 
     def _divergence(self, changed: nn.Module) -> Divergence:
         return measure_divergence(
@@ -282,29 +286,6 @@ def _drop_range(task: Task, metric: float | None) -> tuple[float, float]:
     if metric is None:
         return (-1.0, 1.0)
     return task.metric.drop(metric, task.metric.high), task.metric.drop(metric, task.metric.low)
-
-
-def _sample_inputs(
-    task: Task,
-) -> tuple[Literal["calibration", "training", "example"], list[Tensors]]:
-    """Return up to about 256 inputs: calibration data, else training data, else the examples."""
-    if task.calibration is not None:
-        return "calibration", _taken(calibration_batches(task), _SAMPLES)
-    if task.training is not None:
-        return "training", _taken((batch.inputs for batch in training_batches(task)), _SAMPLES)
-    return "example", [task.example_inputs]
-
-
-def _taken(batches: Iterable[Tensors], most: int) -> list[Tensors]:
-    """Return whole batches until there are at least ``most`` samples."""
-    taken: list[Tensors] = []
-    count = 0
-    for inputs in islice(batches, most):
-        taken.append(inputs)
-        count += len(inputs[0])
-        if count >= most:
-            break
-    return taken
 
 
 def _validation(task: Task, module: nn.Module) -> tuple[float | None, int]:

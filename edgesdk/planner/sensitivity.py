@@ -93,7 +93,8 @@ class Sensitivity:
     ``noise`` how far that moves when it is scored again (a drop), and ``drop_range`` the drops that
     its range leaves possible. ``joint`` tells how the losses of
     groups add up. ``mixes`` are the schemes that single layers may leave for others, as far as that
-    pays, and ``layers`` what those lose in each.
+    pays, and ``layers`` what those lose in each. ``moves_batch_norms``: pruned networks were looked
+    at with batch norms that follow the pruning, as they then do in the plan.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -113,6 +114,7 @@ class Sensitivity:
     layers: tuple[LayerPoint, ...]
     joint: tuple[JointPoint, ...]
     notes: tuple[str, ...]
+    moves_batch_norms: bool = False
     schema_version: Literal[1] = 1
 
     @property

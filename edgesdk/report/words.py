@@ -60,7 +60,8 @@ def explain_step(step: Step) -> str:
     """Return what a step of the plan does, in one sentence."""
     if isinstance(step, Prune):
         groups = ", ".join(f"{g.layer} {g.width_before} → {g.width_after}" for g in step.groups)
-        return f"Prune {100 * step.ratio:.0f} % of the channels, by {step.importance}: {groups}"
+        text = f"Prune {100 * step.ratio:.0f} % of the channels, by {step.importance}: {groups}"
+        return text + ("; batch norms follow" if step.moves_batch_norms else "")
     if isinstance(step, Distil):
         return (
             f"Distil from the original: at most {step.epochs} epochs, temperature "

@@ -12,6 +12,8 @@ from torch import nn
 from edgesdk.compress.distil import recover
 from edgesdk.compress.fold import fold_batch_norms
 from edgesdk.compress.prune import prune
+from edgesdk.compress.recalibrate import recalibrated_for
+from edgesdk.compress.samples import sample_inputs
 from edgesdk.compressed import CompressedModel
 from edgesdk.plan import (
     AdaRound,
@@ -47,7 +49,7 @@ def compress(request: Request, plan: Plan, *, recovered: bool = True) -> Compres
     module = request.task.model
     for index, step in enumerate(plan.steps):
         if isinstance(step, Prune):
-            module = prune(module, request.task.example_inputs, step.groups)
+            module = _pruned(request, step, module, recovered=recovered)
         elif isinstance(step, Quantize):
             continue
         elif recovered:
@@ -100,6 +102,15 @@ def _prefix_key(request: Request, plan: Plan, count: int, *, recovered: bool) ->
 def steps_key(steps: Sequence[Step]) -> str:
     """Return a stable text for a sequence of steps."""
     return "\n".join(repr(step) for step in steps)
+
+
+def _pruned(request: Request, step: Prune, module: nn.Module, *, recovered: bool) -> nn.Module:
+    """Return the module without the channels that go, its batch norms moved where that is asked."""
+    examples = request.task.example_inputs
+    if step.moves_batch_norms and recovered:
+        _, batches = sample_inputs(request.task)
+        module = recalibrated_for(module, examples, step.groups, batches)
+    return prune(module, examples, step.groups)
 
 
 def _shaped(request: Request, step: Step, module: nn.Module) -> nn.Module:

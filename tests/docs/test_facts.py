@@ -13,6 +13,7 @@ from edgesdk import artifact, errors, quantity
 from edgesdk.artifact import Manifest
 from edgesdk.budget import Budget
 from edgesdk.cli.app import _INTERRUPTED
+from edgesdk.compress import samples
 from edgesdk.device import DeviceProfile, Memory, Runtime, Vela
 from edgesdk.device_files import load_device, profile_names
 from edgesdk.effort import EFFORTS
@@ -101,7 +102,7 @@ def test_numbers_in_prose_are_the_code_s() -> None:
         spending = EFFORTS[name.split("`")[1]]  # type: ignore[index]
         assert str(spending.trainings) in trainings.split()
         assert f"{spending.sample_visits:,}" in visits or not spending.sample_visits
-    assert f"up to {sensing._SAMPLES} of your inputs" in plan
+    assert f"up to {samples.SAMPLES} of your inputs" in plan
     assert f"{sensing._FEWEST_SAMPLES} at least" in plan
     shares = [f"{100 * share:g}" for share in sensing.JOINT_SHARES]
     assert f"to {', '.join(shares[:-1])} and {shares[-1]} % of their channels" in plan
