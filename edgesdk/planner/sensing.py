@@ -41,6 +41,9 @@ from edgesdk.task import OutputSpec, Task, Tensors
 
 # What all masked inferences together may multiply; larger networks are looked at on fewer samples.
 _MAC_BUDGET = 2e12
+
+METHOD = "every width measured, batch norms follow"
+"""Tells sensitivities apart that were measured otherwise; changes with how they are measured."""
 _FEWEST_SAMPLES = 16
 
 _NOISY_REPETITIONS = 3

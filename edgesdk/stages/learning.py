@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgesdk.graph import OpGraph
-from edgesdk.planner.sensing import JOINT_SHARES, measure_sensitivity
+from edgesdk.planner.sensing import JOINT_SHARES, METHOD, measure_sensitivity
 from edgesdk.planner.sensitivity import Sensitivity
 from edgesdk.stages.request import Request
 from edgesdk.target import installed_version
@@ -38,11 +38,11 @@ def learn_sensitivity(request: Request, graph: OpGraph) -> Sensitivity:
             progress=request.progress,
         )
 
-    formats = f"{request.target.name} {','.join(request.schemes)}"
-    key = request.key_for("sensitivity", formats, multiple, repr(JOINT_SHARES), _versions())
+    formats = f"{request.target.name} {','.join(request.schemes)} {sorted(request.mixes.items())}"
+    key = request.key_for("sensitivity", METHOD, formats, multiple, repr(JOINT_SHARES), _versions())
     return request.cache.document("sensitivity", key, Sensitivity, build)
 
 
 def _versions() -> str:
-    packages = ("edgesdk", "torch", "torch-pruning")
+    packages = ("torch", "torch-pruning")
     return " ".join(f"{name}={installed_version(name)}" for name in packages)

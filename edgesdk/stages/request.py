@@ -37,7 +37,14 @@ from edgesdk.stages.fleet import (
     joint_runtime,
     members_of,
 )
-from edgesdk.target import Capability, Target, find_target, require, target_names
+from edgesdk.target import (
+    Capability,
+    Target,
+    find_target,
+    installed_version,
+    require,
+    target_names,
+)
 from edgesdk.task import InputSpec, OutputSpec, Task
 from edgesdk.task_source import check_task, input_specs, output_specs, task_key
 
@@ -121,8 +128,8 @@ class Request:
         return {"torch": str(torch.__version__), **packages}
 
     def key_for(self, *parts: object) -> str:
-        """Return a cache key for something that depends on the task and on ``parts``."""
-        return key_of(self.key, *parts)
+        """Return a cache key for something that depends on the task, on ``parts`` and on us."""
+        return key_of(self.key, f"edgesdk={installed_version('edgesdk')}", *parts)
 
 
 def resolve(
