@@ -110,44 +110,62 @@ def decide(
     since rounding may be repaired.
     """
     tried = learned or {}
-    # What a compiler estimated of its file stays a prediction, but no proof is still to come.
-    unproven = {
-        proposed.option: frozenset(provable) - set(tried.get(proposed.option, {}))
-        for proposed in proposals
-    }
-    assessments = []
-    for proposed in proposals:
-        option = proposed.option
-        drop = predict_drop(option, sensitivity, recovers=recovers)
-        predicted = {**proposed.costs, **(_named_drop(drop))}
-        known = tried.get(option, {})
-        verdicts = tuple(
-            judge(condition, sections_on(condition.device, [known, predicted], proposed.elsewhere))
-            for condition in conditions
-        )
-        hopeful = repairs and "accuracy_drop" not in known
-        least = _least_drop(option, sensitivity, recovers=recovers) if hopeful else None
-        assessments.append(
-            Assessment(
-                option=option,
-                expected_loss=sensitivity.loss(option),
-                predicted=predicted,
-                verdicts=verdicts,
-                plausible=all(_plausible(v, unproven[option], least) for v in verdicts),
-                gap=proposed.gap,
-                elsewhere=proposed.elsewhere,
-            )
-        )
-    ranked = tuple(sorted(assessments, key=lambda a: _rank(a, objective)))
+    judging = _Judging(
+        sensitivity=sensitivity,
+        conditions=conditions,
+        provable=frozenset(provable),
+        recovers=recovers,
+        repairs=repairs,
+    )
+    judged = [judging.judged(item, tried.get(item.option, {})) for item in proposals]
+    judged.sort(key=lambda pair: _rank(pair[0], objective))
+    ranked = tuple(assessment for assessment, _ in judged)
     full = sensitivity.widths.full
     return Decision(
         chosen=next((a for a in ranked if a.plausible), None),
         nearest=min(ranked, key=lambda a: a.worst_excess),
         assessments=ranked,
         conditions=conditions,
-        feasibility=tuple(_feasibility(c, ranked, full, unproven) for c in conditions),
+        feasibility=tuple(_feasibility(c, judged, full) for c in conditions),
         objective=objective,
     )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Judging:
+    """What options are judged by; see ``decide``."""
+
+    sensitivity: Sensitivity
+    conditions: tuple[Condition, ...]
+    provable: frozenset[FigureName]
+    recovers: bool
+    repairs: bool
+
+    def judged(self, proposed: Proposed, known: Figures) -> tuple[Assessment, tuple[bool, ...]]:
+        """Return an option's assessment, and of each verdict whether it may turn out met."""
+        option = proposed.option
+        drop = predict_drop(option, self.sensitivity, recovers=self.recovers)
+        predicted = {**proposed.costs, **(_named_drop(drop))}
+        verdicts = tuple(
+            judge(condition, sections_on(condition.device, [known, predicted], proposed.elsewhere))
+            for condition in self.conditions
+        )
+        least = None
+        if self.repairs and "accuracy_drop" not in known:
+            least = _least_drop(option, self.sensitivity, recovers=self.recovers)
+        # What a compiler estimated of its file stays a prediction, but no proof is still to come.
+        unproven = self.provable - set(known)
+        hopeful = tuple(_plausible(verdict, unproven, least) for verdict in verdicts)
+        assessment = Assessment(
+            option=option,
+            expected_loss=self.sensitivity.loss(option),
+            predicted=predicted,
+            verdicts=verdicts,
+            plausible=all(hopeful),
+            gap=proposed.gap,
+            elsewhere=proposed.elsewhere,
+        )
+        return assessment, hopeful
 
 
 def sections_on(
@@ -246,24 +264,23 @@ def binding_condition(
 
 
 def _feasibility(
-    condition: Condition, assessments: Sequence[Assessment], full: Widths,
-    unproven: Mapping[Option, Collection[FigureName]],
-) -> Feasibility:  # fmt: skip
-    judged = [
-        (verdict, assessment.option)
-        for assessment in assessments
-        for verdict in assessment.verdicts
+    condition: Condition, judged: Sequence[tuple[Assessment, tuple[bool, ...]]], full: Widths
+) -> Feasibility:
+    found = [
+        (verdict, hopeful, assessment.option)
+        for assessment, hopes in judged
+        for verdict, hopeful in zip(assessment.verdicts, hopes, strict=True)
         if verdict.condition == condition
     ]
-    known = [(v.figure.upper, option.name) for v, option in judged if v.figure is not None]
+    known = [(v.figure.upper, option.name) for v, _, option in found if v.figure is not None]
     smallest = min(known, default=(None, None))
-    original = next(v for v, option in judged if option.widths == full)
+    original = next(v for v, _, option in found if option.widths == full)
     return Feasibility(
         figure=condition.figure,
         limit=condition.limit,
         smallest=smallest[0],
         smallest_option=smallest[1],
         original=original.figure.upper if original.figure else None,
-        reachable=any(_plausible(verdict, unproven[option]) for verdict, option in judged),
+        reachable=any(hopeful for _, hopeful, _ in found),
         device=condition.device,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 
@@ -156,24 +157,9 @@ def resolve(
         require(found.toolchain())
         found.host_runtime(runtime)  # so that a missing one is named before any work
     capability = found.capability(runtime)
-    refused = _refused(task, capability)
-    floats = [s for s in capability.schemes if s in FLOAT_SCHEMES and s not in refused]
-    if not floats:
-        raise TargetUnavailable(
-            f"target {found.name!r} emits no float model for {profile.name}",
-            expected=f"one of its precisions: {refused}",
-        )
-    refused = _refused_elsewhere(found, others) | refused
-    schemes = [scheme for scheme in capability.schemes if scheme not in refused]
-    where = f"{found.name} for {' and '.join(each.name for each in profiles)}"
-    schemes = _only(only, schemes, refused, where=where)
-    if not schemes:
-        raise TargetUnavailable(
-            f"no precision is possible on {where}",
-            expected="one that every device computes, of "
-            + "; ".join(f"{scheme} ({reason})" for scheme, reason in refused.items()),
-            next_step="compile for each group of devices apart",
-        )
+    offer = _offer(
+        task, first=profile, target=found, capability=capability, others=others, only=only
+    )
     progress.step("Checking the task")
     check_task(task)
     return Request(
@@ -185,9 +171,9 @@ def resolve(
         runtime=runtime,
         others=others,
         target=found,
-        schemes=tuple(schemes),
-        refused=refused,
-        baseline_scheme=floats[0],
+        schemes=offer.schemes,
+        refused=offer.refused,
+        baseline_scheme=offer.baseline,
         quantizer=capability.quantizer,
         budget=budget,
         effort=effort,
@@ -196,6 +182,40 @@ def resolve(
         progress=progress,
         bench=bench,
     )
+
+
+class _Offer(NamedTuple):
+    """The schemes that may be chosen, why others may not, and the one the original is float in."""
+
+    schemes: tuple[Scheme, ...]
+    refused: dict[Scheme, str]
+    baseline: Scheme
+
+
+def _offer(
+    task: Task, *, first: DeviceProfile, target: Target, capability: Capability,
+    others: Sequence[Member], only: Collection[str],
+) -> _Offer:  # fmt: skip
+    """Return what target, task and every device leave; raises ``TargetUnavailable`` for nothing."""
+    refused = _refused(task, capability)
+    floats = [s for s in capability.schemes if s in FLOAT_SCHEMES and s not in refused]
+    if not floats:
+        raise TargetUnavailable(
+            f"target {target.name!r} emits no float model for {first.name}",
+            expected=f"one of its precisions: {refused}",
+        )
+    refused = _refused_elsewhere(target, others) | refused
+    schemes = [scheme for scheme in capability.schemes if scheme not in refused]
+    where = f"{target.name} for " + " and ".join((first.name, *(o.device.name for o in others)))
+    schemes = _only(only, schemes, refused, where=where)
+    if not schemes:
+        raise TargetUnavailable(
+            f"no precision is possible on {where}",
+            expected="one that every device computes, of "
+            + "; ".join(f"{scheme} ({reason})" for scheme, reason in refused.items()),
+            next_step="compile for each group of devices apart",
+        )
+    return _Offer(schemes=tuple(schemes), refused=refused, baseline=floats[0])
 
 
 def _profiles(device: Devices) -> list[DeviceProfile]:
