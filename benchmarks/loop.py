@@ -92,7 +92,11 @@ class Loop:
     def ratio(self, open_other: Callable[[], ArtifactProcess]) -> float:
         """Return the median ratio of another artifact's latency to the float one's."""
         original, inputs = self.original(), self.request.task.example_inputs
-        return latency_ratio(open_other, lambda: start(self.request, original), inputs)
+        return latency_ratio(open_other, lambda: self.started(original), inputs)
+
+    def started(self, emitted: Emitted) -> ArtifactProcess:
+        """Return the process that runs an emitted network."""
+        return start(self.request, emitted.folder, emitted.emission)
 
     def again(self, budget: float) -> float:
         """Return the ratio of a finished artifact, measured anew."""
@@ -105,7 +109,7 @@ class Loop:
         module = uniform_network(self.request.task, share)
         model = compressed_model(self.request, module, scheme)
         emitted = emit(self.request, model, f"uniform {share}")
-        return self.ratio(lambda: start(self.request, emitted))
+        return self.ratio(lambda: self.started(emitted))
 
 
 def misses(loop: Loop) -> Iterator[str]:

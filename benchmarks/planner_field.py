@@ -73,7 +73,7 @@ class Contest:
         """Return what runs a module emitted in a scheme."""
         model = compressed_model(self.request, module, scheme)
         emitted = emit(self.request, model, key)
-        return lambda: start(self.request, emitted)
+        return lambda: start(self.request, emitted.folder, emitted.emission)
 
     def int8(self) -> Open:
         """Return what runs the original in int8."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import nn
 
 from edgesdk.scheme import Scheme, coarsest
@@ -39,6 +40,11 @@ class CompressedModel:
     def coarsest(self) -> Scheme:
         """The scheme that explains the noise of the whole network."""
         return coarsest(self.schemes)
+
+    def samples(self, most: int) -> Tensors:
+        """Return up to so many inputs ``[N, ...]``: calibration data, else the examples."""
+        columns = zip(*(self.calibration or (self.example_inputs,)), strict=True)
+        return tuple(torch.cat(list(column))[:most] for column in columns)
 
     def scheme_of(self, layer: str) -> Scheme:
         """Return the scheme asked for a layer."""

@@ -55,6 +55,7 @@ def compile_task(
     nearest plan and the limit that binds) when nothing fits; ``out`` is then not written.
     """
     destination = check_output(Path(out))
+    least = None if min_delegated is None else check_share(min_delegated)
     root = cache or default_root()
     with disk_errors(root):
         request = resolve(
@@ -76,16 +77,16 @@ def compile_task(
             check_replay(request, plan)
         graph = learn_graph(request)
         request = for_graph(request, graph)
-        if min_delegated is not None and plan is None:
-            request = keep_delegated(request, check_share(min_delegated))
+        if least is not None and plan is None:
+            request = keep_delegated(request, least)
         with naming_the_layer(request):
             attempt, sensitivity = _attempt(request, graph, plan)
         if attempt.status == "infeasible":
             _refuse(request, attempt)
-        if min_delegated is not None:
+        if least is not None:
             assert attempt.proof is not None
             made = attempt.proof.runnable.emitted.operators
-            require_delegated(made, request, check_share(min_delegated))
+            require_delegated(made, request, least)
         result = _result(request, attempt, artifact=destination)
     with writing(destination) as folder:
         seal(request, attempt, result, folder, original=graph, sensitivity=sensitivity)

@@ -86,11 +86,7 @@ def prune(model: nn.Module, example_inputs: Tensors, groups: Sequence[PrunedGrou
     width, indices out of range, channels that cannot go alone) and ``UnsupportedModel`` where a
     layer's channels cannot be pruned at all, besides what ``survey_channels`` raises.
     """
-    repeated = [name for name, count in Counter(g.layer for g in groups).items() if count > 1]
-    if repeated:
-        raise UsageError(f"layer {repeated[0]!r} is there twice", expected="one group per layer")
-    for group in groups:
-        _check_request(model, group)
+    check_groups(model, groups)
     inputs = tuple(example.cpu() for example in example_inputs)
     pruned = prunable_copy(model)
     if groups:
@@ -141,6 +137,15 @@ def _half(group: ChannelGroup) -> list[int]:
     """Return about half of a group's channels, scattered: a run of neighbours could hide errors."""
     units = random.Random(group.layer).sample(group.units, len(group.units) // 2)  # noqa: S311
     return sorted(channel for unit in units for channel in unit)
+
+
+def check_groups(model: nn.Module, groups: Sequence[PrunedGroup]) -> None:
+    """Raise ``UsageError`` for groups that were not chosen for this model."""
+    repeated = [name for name, count in Counter(g.layer for g in groups).items() if count > 1]
+    if repeated:
+        raise UsageError(f"layer {repeated[0]!r} is there twice", expected="one group per layer")
+    for group in groups:
+        _check_request(model, group)
 
 
 def _check_request(model: nn.Module, group: PrunedGroup) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from edgesdk.compress.dependency import Dependencies, prunable_copy
-from edgesdk.compress.prune import removal_of
+from edgesdk.compress.prune import check_groups, removal_of
 from edgesdk.compress.removal import disconnected
 from edgesdk.plan import PrunedGroup
 from edgesdk.task import Tensors
@@ -94,6 +94,7 @@ def recalibrated_for(
 
     ``prune`` it next. Raises what ``prune`` raises for groups that were not chosen for it.
     """
+    check_groups(model, groups)
     found = prunable_copy(model).eval()
     dependencies = Dependencies(prunable_copy(model), example_inputs)
     removal = removal_of(dependencies, groups)

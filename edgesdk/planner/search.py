@@ -216,10 +216,8 @@ def _least_drop(option: Option, sensitivity: Sensitivity, *, recovers: bool) -> 
         return None
     schemes = [point.scheme for point in sensitivity.formats if point.scheme in FLOAT_SCHEMES]
     if not schemes:  # --scheme int8 alone: what is left without its own format's drop
-        own, rounding = (
-            predict_drop(option, sensitivity, recovers=recovers),
-            sensitivity.format("int8"),
-        )
+        own = predict_drop(option, sensitivity, recovers=recovers)
+        rounding = sensitivity.format("int8")
         return None if own is None or own.low is None else own.low - (rounding.drop or 0.0)
     unrounded = option_for(option.widths, sensitivity.widths.full, schemes[0])
     drop = predict_drop(unrounded, sensitivity, recovers=recovers)

@@ -16,7 +16,7 @@ from edgesdk.compressed import CompressedModel
 from edgesdk.errors import EdgeSDKError, ParityError
 from edgesdk.parity import MINIMUM_SQNR_DB, sqnr_db
 from edgesdk.running.adapter import artifact_predict
-from edgesdk.running.process import ArtifactProcess
+from edgesdk.stages.proof import start
 from edgesdk.stages.request import Request
 from edgesdk.task import OutputSpec, Tensors, output_tensors
 
@@ -68,7 +68,7 @@ def find_fault(request: Request, model: CompressedModel) -> Fault | None:
     Emits about log2 of the number of layers networks. A beginning that the target cannot emit
     tells nothing and is passed over.
     """
-    inputs = _samples(model)
+    inputs = model.samples(_SAMPLES)
     layers = order = _layers_in_order(model.module, inputs)
     minimum = MINIMUM_SQNR_DB[model.coarsest]
     known: dict[str, float | None] = {}
@@ -99,13 +99,6 @@ def find_fault(request: Request, model: CompressedModel) -> Fault | None:
 
 def _decibels(ratio: float | None) -> str:
     return "not finite" if ratio is None else f"{ratio:.1f} dB"
-
-
-def _samples(model: CompressedModel) -> Tensors:
-    """Return up to 16 inputs: calibration data, else the example inputs."""
-    batches = model.calibration or (model.example_inputs,)
-    columns = zip(*batches, strict=True)
-    return tuple(torch.cat(list(column))[:_SAMPLES] for column in columns)
 
 
 def _layers_in_order(module: nn.Module, inputs: Tensors) -> list[str]:
@@ -184,15 +177,7 @@ def _sqnr_until(
     part = _until(model, layer, order)
     with torch.no_grad():
         wanted = output_tensors(part.module(*inputs))
-    host = request.host_runtime
-    assert host is not None
     with TemporaryDirectory(prefix="edgesdk-") as name:
         emission = request.target.emit(part, request.runtime, Path(name))
-        with ArtifactProcess(
-            target=request.target.name,
-            folder=Path(name),
-            emission=emission,
-            host_runtime=host.name,
-            threads=request.runtime.threads,
-        ) as process:
+        with start(request, Path(name), emission) as process:
             return sqnr_db(wanted, output_tensors(artifact_predict(process)(*inputs)))

@@ -28,6 +28,7 @@ from edgesdk.stages.request import Request
 from edgesdk.stages.runnable import Runnable
 from edgesdk.stages.scoring import accuracy_figures, score_predict
 from edgesdk.stages.twin import compare_with_twin
+from edgesdk.target import Emission
 from edgesdk.task import Split, Tensors, output_tensors
 
 _PARITY_SAMPLES = 64
@@ -92,8 +93,8 @@ def _prove_by_running(
     """Prove by what runs the file here, and clock it where this machine is the device."""
     timed: list[Measurement] = []
     with ExitStack() as stack:
-        process = stack.enter_context(start(request, emitted))
-        golden = parity_inputs(request, emitted)
+        process = stack.enter_context(_started(request, emitted))
+        golden = emitted.model.samples(_PARITY_SAMPLES)
         outputs = output_tensors(artifact_predict(process)(*golden))
         # Once, for what is sealed: a second runtime takes a second process.
         twin = compare_with_twin(process, golden, request.target) if split == "test" else None
@@ -108,7 +109,7 @@ def _prove_by_running(
             )
         if request.is_clocked_here and measure:
             request.progress.step("Measuring latency")
-            others = [stack.enter_context(start(request, baseline.emitted))] if baseline else []
+            others = [stack.enter_context(_started(request, baseline.emitted))] if baseline else []
             timed = measure_alternating(
                 [process, *others], request.task.example_inputs, device=request.device.name
             )
@@ -133,23 +134,20 @@ def _left_open(request: Request, split: Split | None, *, measure: bool) -> froze
     return frozenset(left_open)
 
 
-def start(request: Request, emitted: Emitted) -> ArtifactProcess:
-    """Return the (not yet entered) process that runs an emitted model here."""
+def _started(request: Request, emitted: Emitted) -> ArtifactProcess:
+    return start(request, emitted.folder, emitted.emission)
+
+
+def start(request: Request, folder: Path, emission: Emission) -> ArtifactProcess:
+    """Return the (not yet entered) process that runs emitted files here."""
     assert request.host_runtime is not None
     return ArtifactProcess(
         target=request.target.name,
-        folder=emitted.folder,
-        emission=emitted.emission,
+        folder=folder,
+        emission=emission,
         host_runtime=request.host_runtime.name,
         threads=request.runtime.threads,
     )
-
-
-def parity_inputs(request: Request, emitted: Emitted) -> Tensors:
-    """Return up to 64 samples: calibration data, else the task's example inputs."""
-    batches = emitted.model.calibration or (request.task.example_inputs,)
-    columns = zip(*batches, strict=True)
-    return tuple(torch.cat(list(column))[:_PARITY_SAMPLES] for column in columns)
 
 
 def _gated_parity(
@@ -234,7 +232,7 @@ def _prove_by_reading(
         checks=emitted.checks,
     )
     gate(parity, emitted.model.coarsest)
-    golden = parity_inputs(request, emitted)
+    golden = emitted.model.samples(_PARITY_SAMPLES)
     predicted: dict[FigureName, Figure] = {}
     if split is not None and request.task.evaluate is not None:
         predicted = _simulated_accuracy(request, emitted, split)

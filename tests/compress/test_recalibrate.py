@@ -11,6 +11,7 @@ from edgesdk.compress.channel_groups import ChannelGroup
 from edgesdk.compress.prune import find_groups, prune
 from edgesdk.compress.recalibrate import observe_norms, recalibrate, recalibrated_for
 from edgesdk.compress.removal import disconnected
+from edgesdk.errors import UsageError
 from edgesdk.plan import PrunedGroup
 
 NETWORKS = pytest.mark.parametrize("build", [Depthwise, Residual])
@@ -130,6 +131,26 @@ def test_pruning_what_was_recalibrated_computes_what_disconnecting_does(
     wanted = recalibrate(half_disconnected(net), observe_norms(net, calibration()))
     torch.testing.assert_close(found, run(wanted, images(4)), atol=1e-4, rtol=1e-4)
     assert not torch.allclose(found, run(prune(net, (images(1),), groups), images(4)), atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        [PrunedGroup(layer="nowhere", width_before=8, removed=(0,))],
+        [PrunedGroup(layer="first.0", width_before=9, removed=(0,))],
+        [PrunedGroup(layer="first.0", width_before=8, removed=(8,))],
+        [PrunedGroup(layer="first.0", width_before=8, removed=tuple(range(8)))],
+        [PrunedGroup(layer="first.0", width_before=8, removed=(index,)) for index in (0, 1)],
+    ],
+    ids=["unknown layer", "another width", "out of range", "every channel", "twice"],
+)
+def test_groups_of_another_model_are_refused_as_by_pruning(groups: list[PrunedGroup]) -> None:
+    net = seen(Residual())
+    with pytest.raises(UsageError) as pruning:
+        prune(net, (images(1),), groups)
+    with pytest.raises(UsageError) as recalibrating:
+        recalibrated_for(net, (images(1),), groups, calibration())
+    assert str(recalibrating.value) == str(pruning.value)
 
 
 def test_inputs_of_several_shapes_are_taken() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,33 +30,26 @@ HOST_RUNTIMES = ("litert", "litert-reference", "tflite-micro")
 TWINS = {"separable": 0, "features": 0, "residual": 1, "perceptron": None}
 
 
-@pytest.mark.parametrize("name", ["features", "separable"])
-def test_micro_convolves_bit_for_bit_like_the_reference_kernels(name: str) -> None:
-    file = emitted(name, "int8")
-
+def outputs_of_both(file: Emitted) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield what the reference kernels and TensorFlow Lite Micro answer, output by output."""
     reference = file.raw_outputs(file.open("litert-reference"))
     micro = file.raw_outputs(file.open("tflite-micro"))
-
     assert len(micro) == 16 // len(file.model.example_inputs[0])
     for expected, found in zip(reference, micro, strict=True):
-        for one, other in zip(expected, found, strict=True):
-            assert one.dtype == other.dtype == np.int8
-            assert np.array_equal(one, other)
+        yield from zip(expected, found, strict=True)
+
+
+@pytest.mark.parametrize("name", ["features", "separable"])
+def test_micro_convolves_bit_for_bit_like_the_reference_kernels(name: str) -> None:
+    for one, other in outputs_of_both(emitted(name, "int8")):
+        assert one.dtype == other.dtype == np.int8
+        assert np.array_equal(one, other)
 
 
 @pytest.mark.parametrize("name", ["residual_batch", "perceptron", "wave", "two_heads"])
 def test_fully_connected_layers_differ_by_one_unit_at_most(name: str) -> None:
-    file = emitted(name, "int8")
-
-    pairs = zip(
-        file.raw_outputs(file.open("litert-reference")),
-        file.raw_outputs(file.open("tflite-micro")),
-        strict=True,
-    )
-
-    for expected, found in pairs:
-        for one, other in zip(expected, found, strict=True):
-            assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
+    for one, other in outputs_of_both(emitted(name, "int8")):
+        assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
 
 
 def test_the_difference_is_one_rounding_more_and_nothing_else() -> None:
@@ -139,15 +133,8 @@ def test_a_reference_kernel_that_is_wrong_is_not_asked() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["residual", "separable", "wave", "two_heads", "perceptron"])
 def test_float_is_bit_for_bit_alike_too(name: str) -> None:
-    file = emitted(name, "fp32")
-    pairs = zip(
-        file.raw_outputs(file.open("litert-reference")),
-        file.raw_outputs(file.open("tflite-micro")),
-        strict=True,
-    )
-    for expected, found in pairs:
-        for one, other in zip(expected, found, strict=True):
-            assert np.array_equal(one, other)
+    for one, other in outputs_of_both(emitted(name, "fp32")):
+        assert np.array_equal(one, other)
 
 
 @pytest.mark.parametrize("host_runtime", HOST_RUNTIMES)
