@@ -16,7 +16,7 @@ import logging
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -26,6 +26,7 @@ from host_networks import Network, host_networks
 from edgesdk.cache import Cache, default_root
 from edgesdk.calibrating.emitting import emit_network
 from edgesdk.calibrating.measuring import Contender, time_rounds
+from edgesdk.compress.pooling import fit_windows
 from edgesdk.cost.latency import predict_latency
 from edgesdk.device import DeviceProfile
 from edgesdk.device_files import load_device
@@ -90,9 +91,11 @@ def all_networks() -> dict[str, Callable[[], Network]]:
 
 
 def build(name: str) -> Network:
-    """Return the network of that name, with the same weights each time."""
+    """Return the network of that name, with the same weights each time, as compiling emits it."""
     torch.manual_seed(0)
-    return all_networks()[name]()
+    network = all_networks()[name]()
+    module, _ = fit_windows(network.module, network.inputs)
+    return replace(network, module=module)
 
 
 def contenders_of(names: Sequence[str], device: DeviceProfile, cache: Cache) -> list[Contender]:

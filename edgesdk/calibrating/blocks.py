@@ -146,17 +146,19 @@ class Transposed(nn.Module):
         return torch.softmax(torch.softmax(x, -1).transpose(1, 2), -1).transpose(1, 2)
 
 
-class Concatenate(nn.Module):
-    """The input and its clamped copies side by side along the channels."""
+class Growing(nn.Module):
+    """Blocks of DenseNet (Huang et al. 2017): what a convolution adds goes beside its input."""
 
-    def __init__(self, copies: int) -> None:
+    def __init__(self, channels: int, growth: int, rounds: int) -> None:
         super().__init__()
-        self.copies = copies
+        self.parts = nn.ModuleList(
+            nn.Conv2d(channels + place * growth, growth, 1) for place in range(rounds)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``[N, 2 ** copies * C, H, W]`` for ``[N, C, H, W]``."""
-        for _ in range(self.copies):
-            x = torch.cat([x, torch.relu(x)], 1)
+        """Return ``[N, C + rounds * growth, H, W]`` for ``[N, C, H, W]``."""
+        for part in self.parts:
+            x = torch.cat([x, torch.relu(part(x))], 1)
         return x
 
 

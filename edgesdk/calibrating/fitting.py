@@ -49,6 +49,8 @@ _LEAST_OVERHEAD_S = 1e-8
 _MAC, _BYTE, _DISPATCH, _PATCH, _OUTPUT = range(5)
 _START_PATCH_S, _START_OUTPUT_S = 1e-9, 1e-10
 _MISS, _START_MISS_S = 5, 4e-11
+_COMPUTING = (_MAC, _PATCH, _OUTPUT)
+_TINY = 1e-6
 _TILES = (1.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 _CACHES_BYTES = tuple(2.0**n for n in range(17, 26))  # 128 KiB to 32 MiB
 _PARENTS: Mapping[str, KernelClass] = {
@@ -199,35 +201,76 @@ class _Problem:
 
     def solve(self, kept: NDArray[np.bool_], start: Floats) -> Floats:
         """Return the parameters that agree best with the samples ``kept``."""
-        residuals = partial(self._residuals, kept)
-        found: Floats = least_squares(residuals, start, max_nfev=_STEPS, ftol=1e-5).x
+        found: Floats = least_squares(
+            partial(self.residuals, kept), start, jac=partial(self.slopes, kept),
+            method="lm", max_nfev=_STEPS, ftol=1e-5,
+        ).x  # fmt: skip
         return found
 
-    def _residuals(self, kept: NDArray[np.bool_], logs: Floats) -> Floats:
+    def residuals(self, kept: NDArray[np.bool_], logs: Floats) -> Floats:
+        """Return what least squares makes small, ``[S + P]``: misses, and how far priors are."""
         misses = (np.log(self.predict(logs)) - self._log_seconds)[kept] / _SCATTER
-        # Soft L1, on the measurements only: a prior is not forgiven for being far away.
-        robust = np.sign(misses) * np.sqrt(2 * (np.sqrt(1 + misses**2) - 1))
         held = logs - np.where(self._parents < 0, self._fixed, logs[self._parents])
-        together: Floats = np.concatenate([robust, held / self._spreads])
+        together: Floats = np.concatenate([_softened(misses), held / self._spreads])
+        return together
+
+    def slopes(self, kept: NDArray[np.bool_], logs: Floats) -> Floats:
+        """Return the residuals' derivatives by the parameters, ``[S + P, P]``."""
+        total, parts = self._parts(logs)
+        misses = (np.log(total) - self._log_seconds)[kept] / _SCATTER
+        softening = _softened_slope(misses)[:, None]
+        measured = softening * (parts / total[:, None])[kept] / _SCATTER
+        held = np.diag(1 / self._spreads)
+        children = np.flatnonzero(self._parents >= 0)
+        held[children, self._parents[children]] -= 1 / self._spreads[children]
+        together: Floats = np.concatenate([measured, held])
         return together
 
     def _objective(self, logs: Floats, kept: NDArray[np.bool_]) -> float:
-        return float(np.sum(self._residuals(kept, logs) ** 2))
+        return float(np.sum(self.residuals(kept, logs) ** 2))
 
     def predict(self, logs: Floats) -> Floats:
         """Return the seconds of each sample, ``[S]``."""
-        rows = self._rows
         seconds = np.exp(logs)
-        table = np.zeros((len(self.groups), 5))
-        table[self._at[2:, 0], self._at[2:, 1]] = seconds[2:]
-        own = table[rows.groups]
-        compute = own[:, _MAC] * self._macs + own[:, _PATCH] * rows.patches
-        compute += own[:, _OUTPUT] * rows.outputs
-        busy = np.maximum(compute, own[:, _BYTE] * rows.moved)
-        each = busy + own[:, _DISPATCH] * rows.dispatches
-        total: Floats = np.add.reduceat(each, rows.starts) + seconds[0]
+        each = self._row_seconds(seconds).sum(axis=1)
+        total: Floats = np.add.reduceat(each, self._rows.starts) + seconds[0]
         total += seconds[1] * self._displaced
         return total
+
+    def _row_seconds(self, seconds: Floats) -> Floats:
+        """Return what each kernel pays per coefficient, ``[R, 5]``; what it does not wait for is 0.
+
+        It waits for the longer of its arithmetic and its memory.
+        """
+        rows = self._rows
+        table = np.zeros((len(self.groups), 5))
+        table[self._at[2:, 0], self._at[2:, 1]] = seconds[2:]
+        counts = np.stack(
+            [self._macs, rows.moved, rows.dispatches, rows.patches, rows.outputs], axis=1
+        )
+        paid: Floats = table[rows.groups] * counts
+        computes = paid[:, _COMPUTING].sum(axis=1) >= paid[:, _BYTE]
+        paid[computes, _BYTE] = 0.0
+        paid[np.ix_(~computes, _COMPUTING)] = 0.0
+        return paid
+
+    def _parts(self, logs: Floats) -> tuple[Floats, Floats]:
+        """Return the seconds of each sample, ``[S]``, and what each parameter adds, ``[S, P]``.
+
+        A part is also the derivative by the logarithm of its parameter.
+        """
+        seconds = np.exp(logs)
+        paid = self._row_seconds(seconds)
+        by_group = np.zeros((len(self._log_seconds), len(self.groups), 5))
+        samples = np.repeat(
+            np.arange(len(self._log_seconds)),
+            np.diff([*self._rows.starts, len(self._rows.groups)]),
+        )
+        np.add.at(by_group, (samples, self._rows.groups), paid)
+        parts = np.empty((len(self._log_seconds), len(logs)))
+        parts[:, 0], parts[:, 1] = seconds[0], seconds[1] * self._displaced
+        parts[:, 2:] = by_group[:, self._at[2:, 0], self._at[2:, 1]]
+        return parts.sum(axis=1), parts
 
     def cost(
         self, logs: Floats, misses: Sequence[float], factor: float | None, source: str
@@ -310,6 +353,22 @@ class _Problem:
                     )
                 )
         return listed
+
+
+def _softened(misses: Floats) -> Floats:
+    """Return what squares to soft L1: a disturbed measurement pulls no harder the further it is.
+
+    On measurements only: a prior is not forgiven for being far away.
+    """
+    found: Floats = np.sign(misses) * np.sqrt(2 * (np.hypot(1, misses) - 1))
+    return found
+
+
+def _softened_slope(misses: Floats) -> Floats:
+    softened = _softened(misses)
+    slope: Floats = np.ones_like(misses)
+    np.divide(misses, np.hypot(1, misses) * softened, out=slope, where=np.abs(softened) > _TINY)
+    return slope
 
 
 def _check(samples: Sequence[Sample]) -> None:

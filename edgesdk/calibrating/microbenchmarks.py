@@ -11,7 +11,7 @@ from torch import nn
 from edgesdk.calibrating.blocks import (
     Attention,
     Combine,
-    Concatenate,
+    Growing,
     Joined,
     Products,
     Tokens,
@@ -198,7 +198,8 @@ def _movements() -> tuple[Microbenchmark, ...]:
         ),
         sequence("paddings, 144x8x8", (144, 8, 8), *[*padded(144, 144, 1, 144)] * 3),
         sequence("concatenations", (32, 28, 28), *[lambda: Joined(32)] * 4),
-        sequence("clamps and concatenations", (24, 28, 28), lambda: Concatenate(3)),
+        sequence("clamped concatenations", (32, 28, 28), *row(lambda: Joined(32), 3)),
+        sequence("growing images", (24, 28, 28), lambda: Growing(24, 24, 4)),
         sequence("images as tokens", (64, 24, 24), Tokens),
         Microbenchmark(
             name="embedding", build=lambda: nn.Embedding(1000, 128), shape=(1, 64), vocabulary=1000

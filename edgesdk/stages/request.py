@@ -11,6 +11,7 @@ import torch
 from edgesdk.budget import Budget, Condition
 from edgesdk.cache import Cache, key_of
 from edgesdk.compress.accelerator import find_accelerator
+from edgesdk.compress.pooling import fit_windows
 from edgesdk.device import DeviceProfile, Runtime
 from edgesdk.device_files import load_device
 from edgesdk.effort import Effort
@@ -162,6 +163,10 @@ def resolve(
     )
     progress.step("Checking the task")
     check_task(task)
+    model, narrowed = fit_windows(task.model, task.example_inputs)
+    if narrowed:
+        progress.step(f"Cutting pooling windows to their inputs: {', '.join(narrowed)}")
+        task = replace(task, model=model)
     return Request(
         task=task,
         key=task_key(task),

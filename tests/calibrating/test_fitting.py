@@ -113,6 +113,21 @@ def test_a_machine_is_found_again(samples: Sampling, graphs: dict[str, OpGraph])
     assert cost.kernels["hardswish"].bytes_per_s.value == pytest.approx(5e8, rel=0.15)
 
 
+def test_slopes_are_those_of_the_residuals(samples: Sampling) -> None:
+    """Central differences, at a place where no kernel waits for arithmetic and memory alike."""
+    given = samples(0.05)
+    problem = fitting._Problem(given, PRIOR)
+    random = np.random.default_rng(0)
+    fitted = problem.choose_sizes()
+    at = fitted + random.normal(0, 0.3, len(fitted))
+    kept = random.random(len(given)) < 0.8
+    step = 1e-6 * np.eye(len(at))
+    wanted = np.stack(
+        [problem.residuals(kept, at + one) - problem.residuals(kept, at - one) for one in step], 1
+    )
+    np.testing.assert_allclose(problem.slopes(kept, at), wanted / 2e-6, rtol=1e-3, atol=1e-4)
+
+
 def test_errors_are_those_of_networks_left_out(samples: Sampling) -> None:
     quiet = fit_machine(samples(0.0), PRIOR, families=FAMILIES, source="here")
     noisy = fit_machine(samples(0.3), PRIOR, families=FAMILIES, source="here")
