@@ -66,6 +66,7 @@ class _Lowering:
         self.graph, self.scheme, self.formats = graph, scheme, formats
         self.kernels = {kernel.op.name: kernel for kernel in fuse(graph)}
         self.folded = {name for kernel in self.kernels.values() for name in kernel.folded}
+        self.norms = {op.name for op in graph.ops if op.kind == "batch_norm"}
         self.ops = [op for op in graph.ops if op.name not in self.folded]
         self.payload: Payload | None = None
         self.forms: dict[str, set[Form]] = {}  # of the tensors in the open payload
@@ -289,9 +290,7 @@ class _Lowering:
         assert self.payload is not None
         kernel = self.kernels.get(op.name)
         outputs = self._outputs(op)
-        clamps = kernel is not None and any(
-            member.kind != "batch_norm" for member in self.graph.ops if member.name in kernel.folded
-        )
+        clamps = kernel is not None and not self.norms.issuperset(kernel.folded)
         rank = 4 if form[0] else self._rank(outputs[0])
         operands = len(op.inputs) if kind == "concatenation" else 0
         self.payload.node(kind, clamps=clamps, padded=padded, operands=operands, rank=rank)

@@ -19,7 +19,7 @@ HEADER_BYTES = 64  # in weight.bin, once for the file and in front of every cons
 
 def varint(value: int) -> int:
     """Return the bytes of an integer, seven bits in each."""
-    return max(1, math.ceil(value.bit_length() / 7))
+    return max(1, (value.bit_length() + 6) // 7)
 
 
 def field(size: int) -> int:

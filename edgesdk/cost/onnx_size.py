@@ -54,11 +54,12 @@ class _Lowering:
     def __init__(self, graph: OpGraph, scheme: Scheme, formats: Mapping[str, Scheme]) -> None:
         self.graph, self.scheme, self.formats = graph, scheme, formats
         self.kernels = {kernel.op.name: kernel for kernel in fuse(graph)}
+        norms = {op.name for op in graph.ops if op.kind == "batch_norm"}
         self.norms = {
             name: kernel
             for kernel in self.kernels.values()
             for name in kernel.folded
-            if next(op for op in graph.ops if op.name == name).kind == "batch_norm"
+            if name in norms
         }
         self.element_bytes = 2 if scheme == "fp16" else 4
         self.size = _FILE_BYTES

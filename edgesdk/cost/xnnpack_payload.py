@@ -6,7 +6,7 @@ fields at their default take no room, which is why a convolution without padding
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 from edgesdk.cost.flatbuffer import (
@@ -114,8 +114,3 @@ class Payload:
         if shape not in self._shapes:
             self._shapes.add(shape)
             self._bytes += size
-
-
-def constants_bytes(sizes: Sequence[float], alignment: int) -> float:
-    """Return the bytes of constants' data, each at a multiple of the alignment."""
-    return float(sum(up(size, alignment) for size in sizes))
