@@ -2,8 +2,8 @@
 
     python benchmarks/footprint.py [size] [arena] [planned] [resident] [vela]
 
-``size``: every network for every target and scheme; prints the container constants of
-``edgesdk/cost/size.py`` by least squares and the errors on networks left out.
+``size``: every network for every target and scheme, those of footprint_unseen.py too, which the
+prediction was not made with.
 ``arena``: predicted against what TensorFlow Lite Micro reports on this machine (x86-64 build).
 ``planned``: predicted against what ``.pte`` files tell ExecuTorch to allocate.
 ``resident``: predicted against the growth of a process's anonymous memory on this machine, once a
@@ -20,19 +20,19 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from footprint_networks import large_networks, small_networks
+from footprint_unseen import WORDS, unseen_networks
 from mlperf_tiny import FILES as MLPERF_TINY
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 from torch import nn
 
 from edgesdk.artifact import size_bytes
 from edgesdk.compressed import CompressedModel
-from edgesdk.cost.container import container_counts
 from edgesdk.cost.executorch_memory import planned_bytes
 from edgesdk.cost.fusion import fuse
 from edgesdk.cost.memory import predict_memory
@@ -52,22 +52,15 @@ from edgesdk.trace import trace
 from edgesdk_executorch.program import read_program
 from edgesdk_tflite.quiet import captured_output
 
-SIZE_CASES: tuple[tuple[tuple[str, str, Scheme], ...], ...] = (
-    (("host", "executorch", "fp32"),),
-    (("host", "executorch", "int8"),),
-    (
-        ("nucleo_h7a3zi_q", "tflite", "int8"),
-        ("host", "tflite", "int8"),
-        ("nucleo_h7a3zi_q", "tflite", "fp32"),
-        ("samsung_galaxy_s24", "tflite", "fp16"),
-    ),
-    (("iphone_15_pro", "coreml", "fp16"),),
-    (("iphone_15_pro", "coreml", "int8"),),
-    (("host", "executorch", "int8_dynamic"), ("host", "executorch", "int4_dynamic")),
-    (("host", "tflite", "int8_dynamic"), ("host", "tflite", "int4_dynamic")),
-    (("iphone_15_pro", "coreml", "w8"), ("iphone_15_pro", "coreml", "w4")),
+SIZE_CASES: tuple[tuple[str, str, tuple[Scheme, ...]], ...] = (
+    ("host", "executorch", ("fp32", "int8", "int8_dynamic", "int4_dynamic")),
+    ("iphone_15_pro", "coreml", ("fp16", "int8", "w8", "w4")),
+    ("jetson_orin_nano_super", "onnx", ("fp32", "fp16", "int8")),
+    ("host", "tflite", ("int8", "int8_dynamic", "int4_dynamic")),
+    ("nucleo_h7a3zi_q", "tflite", ("fp32", "int8")),
+    ("samsung_galaxy_s24", "tflite", ("fp16",)),
 )
-"""What shares the bytes of a container, by device, target and scheme."""
+"""Device, target and schemes of the files to compare."""
 
 NEAR_BYTES = 2000.0
 NEAR_SHARE = 0.03
@@ -75,10 +68,18 @@ Network = tuple[nn.Module, tuple[int, ...]]
 Floats = NDArray[np.float64]
 
 
-def emit(network: Network, runtime: Runtime, scheme: Scheme, folder: Path) -> Emission:
+def example_inputs(name: str, network: Network) -> tuple[torch.Tensor]:
+    """Return noise of a network's shape, numbers of words where it reads such."""
+    _, shape = network
+    return (torch.randint(0, WORDS, shape) if name.startswith("token") else torch.randn(shape),)
+
+
+def emit(
+    network: Network, runtime: Runtime, scheme: Scheme, folder: Path, name: str = ""
+) -> Emission:
     """Return what a target wrote for a network, calibrated on noise."""
-    module, shape = network
-    inputs = (torch.randn(shape),)
+    module, _ = network
+    inputs = example_inputs(name, network)
     model = CompressedModel(
         module=module.eval(),
         example_inputs=inputs,
@@ -97,7 +98,7 @@ def emitted(
     for name, network in networks.items():
         with tempfile.TemporaryDirectory() as folder:
             try:
-                emission = emit(network, runtime, scheme, Path(folder))
+                emission = emit(network, runtime, scheme, Path(folder), name)
             except EdgeSDKError as problem:
                 print(f"  {name}: not emitted: {problem.found}")
                 continue
@@ -105,58 +106,34 @@ def emitted(
 
 
 def compare_sizes() -> None:
-    """Print, per target and scheme, the container's bytes and errors on networks left out."""
-    for cases in SIZE_CASES:
-        names, rows, known, real, predicted = [], [], [], [], []
-        keys: list[str] = []
-        for device, target, scheme in cases:
+    """Print predicted and emitted sizes per target and scheme, and how many are near."""
+    known, unseen = small_networks(), unseen_networks()
+    found: dict[bool, list[bool]] = {False: [], True: []}
+    for device, target, schemes in SIZE_CASES:
+        for scheme in schemes:
             runtime = load_device(device).runtime_for(target)
+            if scheme == "w4":  # which needs iOS 18
+                runtime = replace(runtime, minimum_version="iOS18")
             print(f"\n{target} {scheme}, {device}")
-            for name, (module, shape), folder, emission in emitted(
-                small_networks(), runtime, scheme
-            ):
-                graph = trace(module, (torch.zeros(shape),), name=name)
-                integer_io = runtime.integer_io
-                counted = container_counts(graph, target, scheme, integer_io=integer_io)
-                assert counted is not None
-                keys = list(counted[1])
-                names.append(name)
-                rows.append(list(counted[1].values()))
-                known.append(counted[0])
-                real.append(size_bytes(folder, emission.files))
-                figure = predict_size(graph, target, scheme, integer_io=integer_io)
-                predicted.append(figure.value)
-        features, total = np.array(rows, dtype=np.float64), np.array(real, dtype=np.float64)
-        rest = total - np.array(known)
-        constants = _container(features, rest, total)
-        print("  bytes:", dict(zip(keys, constants.round(1).tolist(), strict=True)))
-        kept = [[k for k, other in enumerate(names) if other != name] for name in names]
-        unseen = [
-            features[i] @ _container(features[k], rest[k], total[k]) + known[i]
-            for i, k in enumerate(kept)
-        ]
-        for name, guess, other, size in zip(names, predicted, unseen, real, strict=True):
-            print(
-                f"  {name:20} {size:9} B  predicted {guess - size:+7.0f} B ({guess / size:.3f})"
-                f"  unseen {other - size:+7.0f} B{'' if _near(other, size) else '  beyond'}"
-            )
-        held = sum(_near(guess, size) for guess, size in zip(unseen, real, strict=True))
-        print(f"  {held} of {len(real)} left out within 3 % or 2 KB", end="")
-        print(f"; factor that holds nine in ten: {_factor(np.array(unseen) / total):.3f}")
+            for name, network, folder, emission in emitted({**known, **unseen}, runtime, scheme):
+                graph = trace(network[0], example_inputs(name, network), name=name)
+                size = size_bytes(folder, emission.files)
+                figure = predict_size(graph, target, scheme, integer_io=runtime.integer_io)
+                error = figure.value - size
+                is_near = _near(figure.value, size)
+                found[name in unseen].append(is_near)
+                print(
+                    f"  {name:20} {size:9} B  predicted {error:+7.0f} B"
+                    f" ({100 * error / size:+.2f} %){'  unseen' if name in unseen else ''}"
+                    f"{'' if is_near else '  beyond'}"
+                )
+    for is_unseen, near in found.items():
+        what = "of unseen networks" if is_unseen else "of networks that the layout was read from"
+        print(f"  {sum(near)} of {len(near)} files {what} within 3 % or 2 KB")
 
 
 def _near(guess: float, size: float) -> bool:
     return abs(guess - size) <= max(NEAR_BYTES, NEAR_SHARE * size)
-
-
-def _container(features: Floats, rest: Floats, total: Floats) -> Floats:
-    """Return non-negative bytes of what a file holds beside what is known of it.
-
-    Errors weigh by what is tolerated: 3 % of a large file, 2 KB of a small one.
-    """
-    weight = 1 / np.maximum(NEAR_BYTES, NEAR_SHARE * total)
-    constants: Floats = nnls(features * weight[:, None], rest * weight)[0]
-    return constants
 
 
 def _factor(ratios: Floats) -> float:

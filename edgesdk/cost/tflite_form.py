@@ -15,6 +15,7 @@ from types import MappingProxyType
 from edgesdk.cost.file_form import FileForm, FormOp, FormTensor
 from edgesdk.cost.fusion import INTEGER_BYTES, VIEWS, WEIGHTED, fuse
 from edgesdk.cost.padding import padded_elements
+from edgesdk.cost.unrolled import UNROLLED, unrolled
 from edgesdk.graph import Op, OpGraph, TensorInfo
 from edgesdk.scheme import GROUP_SIZE, WEIGHT_BYTES, Scheme
 
@@ -50,7 +51,7 @@ def tflite_form(
     """
     if any("operator" in op.attributes for op in graph.ops):
         return _Reading(graph, scheme).form()
-    return _Lowering(graph, scheme, integer_io=integer_io, formats=formats).form()
+    return _Lowering(unrolled(graph), scheme, integer_io=integer_io, formats=formats).form()
 
 
 class _Reading:
@@ -144,7 +145,11 @@ class _Lowering:
         if op.name in self.folded:
             return
         layer = op.layer
-        if op.kind in VIEWS:
+        if op.kind == "squeeze" and op.attributes.get(UNROLLED):  # a SLICE drops the axis itself
+            self.index_of[op.outputs[0]] = self.index_of[op.inputs[0]]
+        elif op.kind == "chunk":
+            self.slices(op)
+        elif op.kind in VIEWS:
             self.view(op)
         elif op.kind in WEIGHTED:
             self.weighted(op)
@@ -152,6 +157,8 @@ class _Lowering:
             self.layer_norm(op)
         elif op.kind == "scaled_dot_product_attention":
             self.attention(op)
+        elif op.kind == "embedding":
+            self.embedding(op)
         elif op.kind == "silu":
             source = self.index_of[op.inputs[0]]
             gate = self.emit("LOGISTIC", [source], self.elements(op), layer)
@@ -185,6 +192,19 @@ class _Lowering:
             sources.append(self.argument(operator, op, op.layer))
         self.result(op, operator, sources)
 
+    def slices(self, op: Op) -> None:
+        """Each part is a SLICE, with its beginning as a constant; the size is the same for all."""
+        source, rank = self.index_of[op.inputs[0]], len(self.graph.tensors[op.outputs[0]].shape)
+        shape = self.graph.tensors[op.outputs[0]].shape
+        size = self.whole(("size", shape), rank, op.layer)
+        for index, name in enumerate(op.outputs):
+            begin = self.whole(("begin", shape, index), rank, op.layer)
+            output = self.tensor(name, self.graph.tensors[name], op.layer)
+            inputs = (source, begin, size)
+            self.found.ops.append(FormOp(operator="SLICE", inputs=inputs, outputs=(output,)))
+        if op.inputs[0] in self.images:
+            self.images.update(op.outputs)
+
     def view(self, op: Op) -> None:
         """A view of the same order is a RESHAPE, behind a TRANSPOSE where it mixes an image's
         axes; a pooled image [N, C, 1, 1] is flattened by the pooling itself."""
@@ -217,11 +237,13 @@ class _Lowering:
         elif operator == "CONV_2D" and op.attributes.get("groups") == self.channels(op.inputs[0]):
             operator = "DEPTHWISE_CONV_2D"
         scheme = self.formats.get(op.name, self.scheme)
+        if scheme == "int4_dynamic" and self.graph.tensors[op.parameters[0]].shape[1] % GROUP_SIZE:
+            scheme = "int8_dynamic"  # a step of an LSTM, which no format names
         weight = self.kernel_constant(op, scheme)
         leaves = self.scheme == "int8" and scheme != "int8"
         if leaves:
             source = self.widened(source, layer)
-        bias = self.vector(kernel.biases, layer, scales=kernel.biases, scheme=scheme)
+        bias = self.bias(op, scheme)
         if leaves:
             found = self.emit(operator, [source, weight, bias], self.elements(op), layer, width=4)
             self.result(op, "QUANTIZE", [found])
@@ -230,10 +252,22 @@ class _Lowering:
         if op.kind in ("conv1d", "conv2d"):
             self.images.update(kernel.outputs)
 
+    def bias(self, op: Op, scheme: Scheme) -> int:
+        """Add a layer's bias. Layers that share weights share it, but in int8, where its scales
+        hang on the layer's input."""
+        key = ("bias", op.parameters)
+        if key not in self.constants or scheme == "int8":
+            channels = self.kernels[op.name].biases
+            self.constants[key] = self.vector(channels, op.layer, scales=channels, scheme=scheme)
+        return self.constants[key]
+
     def kernel_constant(self, op: Op, scheme: Scheme) -> int:
         """Add a layer's weight, and behind it the DEQUANTIZE of a weight that only is stored."""
         kernel, layer = self.kernels[op.name], op.layer
         rank = 2 if op.kind == "linear" else 4
+        shared = ("weight", op.parameters[0], scheme)
+        if shared in self.constants:
+            return self.constants[shared]
         weight = self.found.add(
             FormTensor(
                 elements=kernel.weights,
@@ -255,13 +289,34 @@ class _Lowering:
                     layer=layer,
                 )
             )
+        self.constants[shared] = weight
         if scheme != "fp16":
             return weight
         index = self.found.add(
             FormTensor(elements=kernel.weights, element_bytes=4, rank=rank, layer=layer)
         )
         self.found.ops.append(FormOp(operator="DEQUANTIZE", inputs=(weight,), outputs=(index,)))
+        self.constants[shared] = index
         return index
+
+    def embedding(self, op: Op) -> None:
+        """A GATHER or EMBEDDING_LOOKUP of a table that is as narrow as a layer's weights, with a
+        scale for each row where its type is int8."""
+        table = self.graph.tensors[op.parameters[0]]
+        narrow = self.scheme in ("int8_dynamic", "int4_dynamic")
+        width = WEIGHT_BYTES["int8_dynamic" if narrow else self.scheme]
+        scales = table.shape[0] if narrow else int(self.scheme == "int8")
+        key = ("weight", op.parameters[0])
+        if key not in self.constants:
+            weight = FormTensor(
+                elements=table.elements, element_bytes=width, rank=2, scales=scales,
+                is_constant=True, layer=op.layer,
+            )  # fmt: skip
+            self.constants[key] = self.found.add(weight)
+        index = self.constants[key]
+        if self.scheme == "fp16":
+            index = self.emit("DEQUANTIZE", [index], table.elements, op.layer)
+        self.result(op, "EMBEDDING_LOOKUP", [self.index_of[op.inputs[0]], index])
 
     def widened(self, source: int, layer: str) -> int:
         """Add the DEQUANTIZE in front of a layer that leaves int8; return its result's number."""
@@ -286,7 +341,8 @@ class _Lowering:
         column = self.emit("RESHAPE", [inverse, wide], rows, layer)
         scaled = self.emit("MUL", [source, column], elements, layer)
         column = self.emit("RESHAPE", [negative, wide], rows, layer)
-        if len(op.parameters) < 2:
+        readers = [other.kind for other in self.graph.ops if op.outputs[0] in other.inputs]
+        if len(op.parameters) < 2 or set(readers) == {"linear"}:  # folded into what reads it
             self.result(op, "ADD", [scaled, column])
             return
         moved = self.emit("ADD", [scaled, column], elements, layer)
@@ -388,6 +444,15 @@ class _Lowering:
             )
         )
 
+    def whole(self, key: object, elements: int, layer: str) -> int:
+        """Return a constant of integers; equal ones are stored once."""
+        if key not in self.constants:
+            tensor = FormTensor(
+                elements=elements, element_bytes=4, rank=1, is_constant=True, layer=layer
+            )
+            self.constants[key] = self.found.add(tensor)
+        return self.constants[key]
+
     def scalar(self, meaning: str) -> int:
         """Return a small constant that all operators share."""
         if meaning not in self.constants:
@@ -398,14 +463,7 @@ class _Lowering:
         """Return the integers an operator reads; equal ones are stored once."""
         shape = self.graph.tensors[op.outputs[0]].shape
         key = (operator, shape if operator == "RESHAPE" or operator.startswith("RESIZE") else ())
-        if key not in self.constants:
-            elements = _ARGUMENT_ELEMENTS[operator]
-            self.constants[key] = self.found.add(
-                FormTensor(
-                    elements=elements, element_bytes=4, rank=1, is_constant=True, layer=layer
-                )
-            )
-        return self.constants[key]
+        return self.whole(key, _ARGUMENT_ELEMENTS[operator], layer)
 
     def elements(self, op: Op) -> int:
         return self.graph.tensors[op.outputs[0]].elements

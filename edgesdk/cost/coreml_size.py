@@ -1,0 +1,348 @@
+"""Bytes of an ``.mlpackage`` before it is written, from its operations, names and constants."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from edgesdk.cost import mil_bytes as mil
+from edgesdk.cost.fusion import VIEWS, WEIGHTED, Kernel, fuse
+from edgesdk.cost.unrolled import unrolled
+from edgesdk.graph import Op, OpGraph
+from edgesdk.scheme import GROUP_SIZE, WEIGHT_BYTES, Scheme
+
+# Operations of an operator, where it is not one of its own name.
+_OPERATIONS: Mapping[str, tuple[str, ...]] = {
+    "adaptive_avg_pool1d": ("reduce_mean",), "adaptive_avg_pool2d": ("reduce_mean",),
+    "amax": ("reduce_max",), "avg_pool2d": ("avg_pool",), "bmm": ("matmul",), "cat": ("concat",),
+    "chunk": ("split",), "conv1d": ("conv",), "conv2d": ("conv",), "conv3d": ("conv",),
+    "conv_transpose1d": ("conv_transpose",), "conv_transpose2d": ("conv_transpose",),
+    "div": ("real_div",), "hardswish": ("thresholded_relu", "sigmoid_hard", "mul"),
+    "hardtanh": ("clip",), "max_pool2d": ("max_pool",), "mean": ("reduce_mean",),
+    "permute": ("transpose",), "select": ("slice_by_index",), "slice": ("slice_by_index",),
+    "sum": ("reduce_sum",), "upsample_bilinear2d": ("upsample_bilinear",),
+    "upsample_nearest2d": ("upsample_nearest_neighbor",),
+    "embedding": ("cast", "greater_equal", "add", "select", "cast", "gather"),
+    "relu6": ("clip",), "scaled_dot_product_attention": ("mul", "matmul", "softmax", "matmul"),
+}  # fmt: skip
+# Arguments that are operations of their own: bytes of their value for each spatial dimension or
+# for each of the operator's dimensions ("rank"), a number by itself, or a string.
+_INT, _FLOAT, _BOOL = 1, 4, 1
+_ARGUMENTS: Mapping[str, tuple[tuple[str, str, int], ...]] = {
+    "conv": (
+        ("pad_type", "string", 6), ("pad", "sides", _INT), ("strides", "spatial", _INT),
+        ("dilations", "spatial", _INT), ("groups", "one", _INT),
+    ),
+    "conv_transpose": (
+        ("pad_type", "string", 6), ("pad", "sides", _INT), ("strides", "spatial", _INT),
+        ("dilations", "spatial", _INT), ("groups", "one", _INT), ("output_shape", "rank", _INT),
+    ),
+    "max_pool": (
+        ("kernel_sizes", "spatial", _INT), ("strides", "spatial", _INT), ("pad_type", "string", 6),
+        ("pad", "sides", _INT), ("ceil_mode", "one", _BOOL),
+    ),
+    "avg_pool": (
+        ("kernel_sizes", "spatial", _INT), ("strides", "spatial", _INT), ("pad_type", "string", 6),
+        ("pad", "sides", _INT), ("ceil_mode", "one", _BOOL),
+        ("exclude_padding_from_average", "one", _BOOL),
+    ),
+    "cast": (("dtype", "string", 5),),
+    "clip": (("alpha", "one", 2), ("beta", "one", 2)),
+    "concat": (("axis", "one", _INT), ("interleave", "one", _BOOL)),
+    "gather": (
+        ("x", "weight", 2), ("axis", "one", _INT), ("batch_dims", "one", _INT),
+        ("validate_indices", "one", _BOOL),
+    ),
+    "gelu": (("mode", "string", 5),),
+    "greater_equal": (("y", "one", _INT),),
+    "leaky_relu": (("alpha", "one", _FLOAT),),
+    "matmul": (("transpose_x", "one", _BOOL), ("transpose_y", "one", _BOOL)),
+    "reduce_max": (("axes", "spatial", 10), ("keep_dims", "one", _BOOL)),
+    "reduce_mean": (("axes", "spatial", 10), ("keep_dims", "one", _BOOL)),
+    "reduce_sum": (("axes", "spatial", 10), ("keep_dims", "one", _BOOL)),
+    "reshape": (("shape", "rank", _INT),),
+    "sigmoid_hard": (("alpha", "one", _FLOAT), ("beta", "one", _FLOAT)),
+    "slice_by_index": (
+        ("begin", "rank", _INT), ("end", "rank", _INT), ("end_mask", "rank", _BOOL),
+        ("squeeze_mask", "rank", _BOOL),
+    ),
+    "softmax": (("axis", "one", 10),),
+    "split": (("split_sizes", "spatial", _INT), ("axis", "one", _INT)),
+    "squeeze": (("axes", "one", _INT),),
+    "thresholded_relu": (("alpha", "one", _FLOAT),),
+    "transpose": (("perm", "rank", _INT),),
+    "upsample_bilinear": (
+        ("scale_factor_height", "one", _FLOAT), ("scale_factor_width", "one", _FLOAT),
+        ("align_corners", "one", _BOOL),
+    ),
+    "upsample_nearest_neighbor": (
+        ("scale_factor_height", "one", _FLOAT), ("scale_factor_width", "one", _FLOAT),
+    ),
+    "layer_norm": (("axes", "one", 10), ("epsilon", "one", 2)),
+}  # fmt: skip
+_CLAMPS: Mapping[str, str] = {"relu": "relu"}  # others are a clip
+_NOT_NEGATIVE = frozenset({"relu", "relu6", "hardtanh", "sigmoid", "softmax", "hardsigmoid"})
+# What is not negative where its inputs are not; the first three are given scales with a zero point
+# all the same.
+_ZEROED = frozenset({"cat", "permute", "transpose"})
+_KEEPS_SIGN = _ZEROED | VIEWS | {
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "avg_pool2d", "chunk", "max_pool2d", "mean",
+    "slice", "upsample_nearest2d",
+}  # fmt: skip
+_INTERLEAVE = 4  # operators of an interleaving concatenation
+_MANIFEST_BYTES = 617
+"""Of Manifest.json: two files, named by identifiers of one length."""
+_PROGRAM_BYTES = 96
+"""The program's function and block, opset and version."""
+_BUILD_BYTES = 245
+"""What the converter notes of itself in a program; narrowing weights drops it."""
+_METADATA_BYTES = 501
+"""What the description says of the model and of an input and an output of usual names."""
+
+
+def coreml_bytes(
+    graph: OpGraph, scheme: Scheme, formats: Mapping[str, Scheme] = MappingProxyType({})
+) -> float:
+    """Return the bytes of the ``.mlpackage`` of a graph; ``formats`` names the operators that have
+    another scheme than the network."""
+    return _Lowering(graph, scheme, formats).size_bytes()
+
+
+class _Lowering:
+    """The operations of a program, one after the other, with the names that coremltools gives."""
+
+    def __init__(self, graph: OpGraph, scheme: Scheme, formats: Mapping[str, Scheme]) -> None:
+        graph = unrolled(graph)
+        self.graph, self.scheme, self.formats = graph, scheme, formats
+        self.kernels = {kernel.op.name: kernel for kernel in fuse(graph)}
+        self.ops = {op.name: op for op in graph.ops}
+        self.folded = {name for kernel in self.kernels.values() for name in kernel.folded}
+        self.program = 0
+        self.weights = 0
+        self.reads = Counter(name for op in graph.ops for name in op.inputs)
+        self.positive: set[str] = set()
+        self.skipped = _interleaved(graph) if scheme != "int8" else frozenset()
+        self.name_of: dict[str, str] = {}  # tensors by their name in the program
+        self.times: dict[str, int] = {}
+        self.stored: dict[object, str] = {}
+
+    def size_bytes(self) -> float:
+        for name, tensor in self.graph.tensors.items():
+            if tensor.role == "input":
+                self._input(name)
+        for op in self.graph.ops:
+            if op.name not in self.folded:
+                self._twice(op)
+                self._lower(op)
+        for name, tensor in self.graph.tensors.items():
+            if tensor.role == "output":
+                self._add("cast", "output", tensor.shape, [("x", self.name_of.get(name, name))])
+        fixed = _MANIFEST_BYTES + _PROGRAM_BYTES + _METADATA_BYTES + mil.HEADER_BYTES
+        fixed += _BUILD_BYTES if self.scheme not in ("w8", "w4") else 0
+        return float(fixed + self.program + self.weights)
+
+    def _input(self, name: str) -> None:
+        tensor = self.graph.tensors[name]
+        reader = next((op for op in self.graph.ops if name in op.inputs), None)
+        # The first operation of int8 is a conversion of its own, without a layer.
+        layer = "" if reader is None or self.scheme == "int8" else reader.layer
+        found = self._named(layer, "cast")
+        self._add("cast", found, tensor.shape, [("x", "input")])
+        self.name_of[name] = found
+        if self.scheme == "int8" and tensor.dtype == "float32":
+            self._convert(name, tensor.shape, signed=True)
+
+    def _lower(self, op: Op) -> None:
+        if op.name in self.skipped:
+            self.name_of[op.outputs[0]] = self._read(op.inputs[0])
+        elif op.kind == "batch_norm":
+            self.name_of[op.outputs[0]] = self.name_of.get(op.inputs[0], "x")
+        elif op.kind in WEIGHTED:
+            self._weighted(op, self.kernels[op.name])
+        elif op.kind in VIEWS:
+            self._plain(op, ("squeeze" if op.kind == "squeeze" else "reshape",))
+        else:
+            self._plain(op, _OPERATIONS.get(op.kind, (op.kind,)))
+        kernel = self.kernels.get(op.name)
+        clamp = self._clamp(kernel) if kernel is not None else None
+        if kernel is not None and clamp is not None:
+            kind = _CLAMPS.get(clamp.kind, "clip")
+            shape = self.graph.tensors[clamp.outputs[0]].shape
+            name = self._named(clamp.layer, kind)
+            self._add(kind, name, shape, [("x", self.name_of[op.outputs[0]])])
+            self.name_of[op.outputs[0]] = name
+        last = clamp or op
+        if last.kind in _NOT_NEGATIVE or (
+            last.kind in _KEEPS_SIGN and self.positive.issuperset(op.inputs)
+        ):
+            self.positive.update(last.outputs)
+        if kernel is not None:
+            for inner, outer in zip(op.outputs, kernel.outputs, strict=False):
+                self.name_of[outer] = self.name_of[inner]
+                self._quantized(last, outer)
+
+    def _quantized(self, last: Op, name: str) -> None:
+        if self.scheme != "int8" or self.formats.get(last.name, self.scheme) != "int8":
+            return
+        signed = name not in self.positive or self.reads[name] > 1 or last.kind in _ZEROED
+        self._convert(name, self.graph.tensors[name].shape, signed=signed)
+
+    def _twice(self, op: Op) -> None:
+        """Add the dequantize of its own through which a sum reads what others read too."""
+        shared = [name for name in op.inputs if self.reads[name] > 1]
+        if self.scheme != "int8" or op.kind != "add" or not shared:
+            return
+        name = self._named("", "dequantize")
+        shape = self.graph.tensors[shared[0]].shape
+        inputs = [(key, name) for key in ("input", "scale", "zero_point")]
+        self.program += mil.constant(f"{name}_scale", mil.immediate(2))
+        self.program += mil.operation("dequantize", name, [shape], inputs)
+
+    def _clamp(self, kernel: Kernel) -> Op | None:
+        folded = [self.ops[name] for name in kernel.folded]
+        return next((op for op in folded if op.kind != "batch_norm"), None)
+
+    def _weighted(self, op: Op, kernel: Kernel) -> None:
+        (kind,) = _OPERATIONS.get(op.kind, (op.kind,))
+        name = self._named(op.layer, kind)
+        scheme = self.formats.get(op.name, self.scheme)
+        shape = self.graph.tensors[op.parameters[0]].shape
+        if scheme == "w4" and shape[1] % GROUP_SIZE:  # a step of an LSTM, which no format names
+            scheme = "w8"
+        weight, bias = f"{name}_weight", f"{name}_bias"
+        key = (op.parameters, scheme)
+        if key in self.stored:
+            weight, bias = f"{self.stored[key]}_weight", f"{self.stored[key]}_bias"
+        else:
+            self.stored[key] = name
+            self._weight(weight, shape, kernel, scheme)
+            self.program += mil.constant(
+                bias, mil.constant_value((kernel.channels,)), (kernel.channels,)
+            )
+            self.weights += mil.blob_bytes(kernel.channels, 2)
+        inputs = [("x", self._read(op.inputs[0])), ("weight", weight), ("bias", bias)]
+        tensor = self.graph.tensors[op.outputs[0]]
+        self._add(kind, name, tensor.shape, inputs, dimensions=len(tensor.shape) - 2)
+        self.name_of[op.outputs[0]] = name
+
+    def _weight(self, name: str, shape: tuple[int, ...], kernel: Kernel, scheme: Scheme) -> None:
+        """Add a weight: a constant, or a constant expression that decodes one."""
+        if scheme in ("fp16", "fp32"):
+            self.program += mil.constant(name, mil.stored(shape), shape)
+            self.weights += mil.blob_bytes(kernel.weights, WEIGHT_BYTES[scheme])
+            return
+        if self.scheme == "w4":  # from iOS 18 on, blocks along the inputs; int8 has one for all
+            blocks = shape[1] // GROUP_SIZE if scheme == "w4" else 1
+            groups = (shape[0], blocks, *(1 for _ in shape[2:]))
+            attributes = mil.argument("data", mil.stored(shape))
+            attributes += mil.argument("scale", mil.constant_value(groups))
+            kind = "constexpr_blockwise_shift_scale"
+            self.weights += mil.blob_bytes(math.prod(groups), 2)
+        else:
+            channels = (kernel.channels,)
+            attributes = mil.entry("quantized_data", mil.stored(shape))
+            attributes += mil.entry("axis", mil.immediate(1))
+            attributes += mil.entry("scale", mil.constant_value(channels))
+            attributes += mil.entry("zero_point", mil.constant_value(channels, 1))
+            kind = "constexpr_affine_dequantize"
+            self.weights += mil.blob_bytes(kernel.channels, 2) + mil.blob_bytes(kernel.channels, 1)
+        self.program += mil.operation(kind, name, [shape], attributes=attributes)
+        self.weights += mil.blob_bytes(kernel.weights, WEIGHT_BYTES[scheme])
+
+    def _plain(self, op: Op, kinds: Sequence[str]) -> None:
+        tensor = self.graph.tensors[op.outputs[0]]
+        sources = [self._read(name) for name in op.inputs]
+        vectors = [(name, self.graph.tensors[name].shape) for name in op.parameters]
+        name = ""
+        for kind in kinds:
+            name = self._named(op.layer, kind)
+            keys = ("values",) * len(sources) if kind == "concat" else ("x", "y", "z")
+            inputs = list(zip(keys, sources, strict=False))
+            if kind == "gather":
+                self.weights += mil.blob_bytes(self.graph.tensors[op.parameters[0]].elements, 2)
+            elif kind == kinds[-1]:
+                inputs += self._vectors(name, vectors)
+            shapes = [self.graph.tensors[n].shape for n in op.outputs]
+            spatial = max(1, len(self.graph.tensors[op.inputs[0]].shape) - 2) if op.inputs else 1
+            self._add(kind, name, tensor.shape, inputs, dimensions=spatial, shapes=shapes)
+            sources = [name, *sources[1:]]
+        for index, output in enumerate(op.outputs):
+            self.name_of[output] = name if not index else f"{name}_{index}"
+
+    def _vectors(
+        self, name: str, vectors: Sequence[tuple[str, tuple[int, ...]]]
+    ) -> list[tuple[str, str]]:
+        inputs = []
+        for key, (parameter, shape) in zip(("gamma", "beta", "p", "q"), vectors, strict=False):
+            self.program += mil.constant(f"{name}_{key}", mil.constant_value(shape), shape)
+            self.weights += mil.blob_bytes(self.graph.tensors[parameter].elements, 2)
+            inputs.append((key, f"{name}_{key}"))
+        return inputs
+
+    def _add(
+        self, kind: str, name: str, shape: Sequence[int], inputs: list[tuple[str, str]], *,
+        dimensions: int = 1, shapes: Sequence[Sequence[int]] = (),
+    ) -> None:  # fmt: skip
+        """Add an operation and its arguments, which are constants named after it."""
+        counts = {"spatial": dimensions, "sides": 2 * dimensions, "rank": len(shape)}
+        for argument, kind_of, width in _ARGUMENTS.get(kind, ()):
+            count = counts.get(kind_of)
+            if kind_of == "weight":
+                value, size = mil.stored(shape[-2:]), tuple(shape[-2:])
+            elif count is None:
+                value, size = mil.immediate(width), ()
+            else:
+                value, size = mil.immediate(count * width, (count,)), (count,)
+            self.program += mil.constant(f"{name}_{argument}", value, size)
+            inputs.append((argument, f"{name}_{argument}"))
+        self.program += mil.operation(kind, name, shapes or [shape], inputs)
+
+    def _convert(self, tensor: str, shape: Sequence[int], *, signed: bool) -> None:
+        """Add a tensor's quantize and dequantize; what is never negative has no zero point."""
+        source = self._read(tensor)
+        for kind in ("quantize", "dequantize"):
+            name = self._named("", kind)
+            inputs = [("input", source), ("scale", f"{name}_scale")]
+            self.program += mil.constant(f"{name}_scale", mil.immediate(2))
+            if signed:
+                inputs.append(("zero_point", f"{name}_zero_point"))
+                self.program += mil.constant(f"{name}_zero_point", mil.immediate(1))
+            if kind == "quantize":
+                inputs.append(("output_dtype", f"{name}_output_dtype"))
+                length = 4 if signed else 5  # int8, uint8
+                self.program += mil.constant(f"{name}_output_dtype", mil.immediate(length))
+            self.program += mil.operation(kind, name, [shape], inputs)
+            source = name
+        self.name_of[tensor] = source
+
+    def _named(self, layer: str, kind: str) -> str:
+        """Return the name of a layer's next operation of a kind."""
+        path = layer.replace(".", "_")
+        name = f"{path}_{kind}" if path else kind
+        name = f"_{name}" if name[0].isdigit() else name
+        seen = self.times.get(name, 0)
+        self.times[name] = seen + 1
+        return f"{name}_{seen}" if seen else name
+
+    def _read(self, tensor: str) -> str:
+        return self.name_of.get(tensor, tensor)
+
+
+def _interleaved(graph: OpGraph) -> frozenset[str]:
+    """Return the views and transposes behind a concatenation that interleaves by itself.
+
+    Given   cat -> reshape [N, 2, C, H, W] -> transpose -> reshape [N, 2 C, H, W]
+    Result  concat(interleave=True)
+    """
+    maker = {name: op for op in graph.ops for name in op.outputs}
+    found: set[str] = set()
+    for op in graph.ops:
+        chain = [op]
+        while len(chain) < _INTERLEAVE and chain[-1].inputs and chain[-1].inputs[0] in maker:
+            chain.append(maker[chain[-1].inputs[0]])
+        kinds = [member.kind for member in reversed(chain)]
+        if kinds == ["cat", "reshape", "transpose", "reshape"]:
+            found.update(member.name for member in chain[:-1])
+    return frozenset(found)

@@ -1,0 +1,86 @@
+"""Bytes of a Core ML program: protocol buffers, as ``MIL.proto`` of coremltools lays them out.
+
+Every operation repeats the names of what it reads, and every argument that is no tensor (strides,
+axes, an element type) is an operation of its own. So names weigh most, and are counted letter by
+letter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+_WEIGHT_FILE = len("@model_path/weights/weight.bin")
+_OFFSET_BYTES = 4  # of a tag and a place in the weight file, below 2 MB
+_SMALLEST_BLOB = 10  # elements: shorter constants are written into the program
+_ALIGNMENT = 64
+HEADER_BYTES = 64  # in weight.bin, once for the file and in front of every constant
+
+
+def varint(value: int) -> int:
+    """Return the bytes of an integer, seven bits in each."""
+    return max(1, (value.bit_length() + 6) // 7)
+
+
+def field(size: int) -> int:
+    """Return the bytes of a field that holds a message, a string or packed numbers: its tag, its
+    length and itself."""
+    return 1 + varint(size) + size
+
+
+def type_bytes(shape: Sequence[int] = ()) -> int:
+    """Return the bytes of a value's type: elements, rank, each dimension."""
+    dimensions = sum(field(field(1 + varint(size))) for size in shape)
+    return field(2 + (2 if shape else 0) + dimensions)
+
+
+def immediate(size: int, shape: Sequence[int] = ()) -> int:
+    """Return the bytes of a value written into the program: strings, numbers or raw bytes."""
+    return field(type_bytes(shape)) + field(field(field(field(size))))
+
+
+def stored(shape: Sequence[int]) -> int:
+    """Return the bytes of a value that stands in the weight file."""
+    return field(type_bytes(shape)) + field(field(_WEIGHT_FILE) + _OFFSET_BYTES)
+
+
+def constant_value(shape: Sequence[int], element_bytes: int = 2) -> int:
+    """Return the bytes of a value of numbers, in the program if it is short."""
+    elements = math.prod(shape)
+    if elements < _SMALLEST_BLOB:
+        return immediate(elements * element_bytes, shape)
+    return stored(shape)
+
+
+def entry(key: str, value: int) -> int:
+    """Return the bytes of an entry of a map of operations' attributes."""
+    return field(field(len(key)) + field(value))
+
+
+def argument(key: str, value: int) -> int:
+    """Return the bytes of an argument that is a value itself and not the name of one."""
+    return field(field(len(key)) + field(field(field(value))))
+
+
+def operation(
+    kind: str, name: str, shapes: Iterable[Sequence[int]], inputs: Iterable[tuple[str, str]] = (),
+    attributes: int = 0,
+) -> int:  # fmt: skip
+    """Return the bytes of an operation: its kind, its results, the names of what it reads."""
+    size = field(len(kind)) + entry("name", immediate(len(name)))
+    size += sum(field(field(len(name)) + field(type_bytes(shape))) for shape in shapes)
+    for key, value in inputs:
+        size += field(field(len(key)) + field(field(field(len(value)))))
+    return field(size + attributes)
+
+
+def constant(name: str, value: int, shape: Sequence[int] = ()) -> int:
+    """Return the bytes of an operation that gives a constant."""
+    return operation("const", name, [shape], attributes=entry("val", value))
+
+
+def blob_bytes(elements: int, element_bytes: float) -> int:
+    """Return what a constant takes in the weight file, nothing where it stands in the program."""
+    if elements < _SMALLEST_BLOB:
+        return 0
+    return HEADER_BYTES + math.ceil(elements * element_bytes / _ALIGNMENT) * _ALIGNMENT
