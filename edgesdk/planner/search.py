@@ -28,7 +28,8 @@ DEFAULT_MAX_DROP = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Assessment:
-    """An option with its figures and verdicts; ``plausible`` when nothing rules it out.
+    """An option with its figures and verdicts; ``plausible`` when nothing rules it out, and
+    ``possible`` when a proof that is still to come may be better than every prediction's centre.
 
     ``expected_loss`` is before recovery; options are ranked by it and a little for each layer that
     departs from the network's scheme (``rank``). ``gap`` is how far from
@@ -41,6 +42,7 @@ class Assessment:
     predicted: Mapping[FigureName, Figure]
     verdicts: tuple[Verdict, ...]
     plausible: bool
+    possible: bool
     gap: float = 0.0
     elsewhere: Mapping[str, Figures] = field(default_factory=dict)
 
@@ -162,6 +164,7 @@ class _Judging:
             predicted=predicted,
             verdicts=verdicts,
             plausible=all(hopeful),
+            possible=all(_plausible(v, unproven, least, at_best=True) for v in verdicts),
             gap=proposed.gap,
             elsewhere=proposed.elsewhere,
         )
@@ -225,15 +228,21 @@ def _least_drop(option: Option, sensitivity: Sensitivity, *, recovers: bool) -> 
 
 
 def _plausible(
-    verdict: Verdict, provable: Collection[FigureName], least: float | None = None
-) -> bool:
-    """Return whether a verdict may turn out met; ``least`` is the drop that repair may reach."""
+    verdict: Verdict, provable: Collection[FigureName], least: float | None = None, *,
+    at_best: bool = False,
+) -> bool:  # fmt: skip
+    """Return whether a verdict may turn out met; ``least`` is the drop that repair may reach.
+
+    A figure still to be proven counts by its prediction's centre, ``at_best`` by its lower end.
+    """
     figure = verdict.figure
     if figure is None or figure.standing != "predicted":
         return verdict.met
     if not is_provable(verdict.condition, provable):
         return verdict.met
     optimistic: float | None = figure.value
+    if at_best and figure.low is not None:
+        optimistic = figure.low
     if verdict.condition.figure == "accuracy_drop":
         optimistic = min((f for f in (figure.low, least) if f is not None), default=None)
     return optimistic is not None and optimistic <= verdict.condition.limit

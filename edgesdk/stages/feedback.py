@@ -40,6 +40,9 @@ from edgesdk.task import Split
 
 _MAXIMUM_PROBES = 24
 
+# Where no prediction keeps the limits but some interval reaches below them, so many are tried.
+_MAXIMUM_HOPES = 3
+
 # Once a shape keeps the limits, another is probed only if it promises to lose this much less.
 _WORTH_A_PROBE = 0.95
 
@@ -222,7 +225,8 @@ def find_attempt(request: Request, sensitivity: Sensitivity, baseline: Baseline)
     """Return the best attempt that keeps the budget, else the nearest one with its reason.
 
     At most 24 shapes are probed, and as many trained as the effort allows; after those only the
-    original's own formats are left, which need no training.
+    original's own formats are left, which need no training. Where no prediction keeps the limits,
+    the nearest shapes whose intervals reach below them are probed before anything is refused.
     """
     search = Search.of(request, sensitivity, baseline)
     knowledge = Knowledge()
@@ -230,14 +234,17 @@ def find_attempt(request: Request, sensitivity: Sensitivity, baseline: Baseline)
         knowledge = knowledge.with_latency(
             request, baseline.graph, baseline.scheme, latency_figure(baseline.proof.measurement)
         )
-    recoveries, most = 0, request.effort.spending.trainings
+    recoveries, most, hopes = 0, request.effort.spending.trainings, 0
     fitting: dict[Option, Assessment] = {}
     nearest: Attempt | None = None
     for _ in range(3 * _MAXIMUM_PROBES):
         untrained = search.recoverer.recovery().step is None
         decision, taken = search.decide(knowledge, pruned=untrained or recoveries < most)
         if decision.chosen is None:
-            break
+            hope = _nearest_possible(decision, knowledge)
+            if hope is None or hopes == _MAXIMUM_HOPES:
+                break
+            taken, hopes = hope, hopes + 1
         taken = _worth_probing(decision, taken, fitting)
         if taken.option not in fitting and len(knowledge.learned) >= _MAXIMUM_PROBES:
             break
@@ -268,6 +275,12 @@ def find_attempt(request: Request, sensitivity: Sensitivity, baseline: Baseline)
     decision, taken = search.decide(knowledge)
     plan = search.priced(search.plan(taken, decision), knowledge)
     return _refusal(decision, plan, baseline, nearest, recoveries)
+
+
+def _nearest_possible(decision: Decision, knowledge: Knowledge) -> Assessment | None:
+    """Return the option nearest to the limits that a proof may still show to keep them."""
+    untried = [a for a in decision.assessments if a.possible and a.option not in knowledge.learned]
+    return min(untried, key=lambda a: a.worst_excess, default=None)
 
 
 def _worth_probing(

@@ -44,6 +44,7 @@ def assessment(scheme: str, widths: Widths, *verdicts: Verdict, gap: float = 0.0
         predicted={},
         verdicts=verdicts,
         plausible=all(verdict.met for verdict in verdicts),
+        possible=all(verdict.met for verdict in verdicts),
         gap=gap,
     )
 

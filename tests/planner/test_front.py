@@ -27,6 +27,7 @@ def assessment(
         predicted=figures,
         verdicts=(),
         plausible=fits,
+        possible=fits,
     )
 
 

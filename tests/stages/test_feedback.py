@@ -216,7 +216,9 @@ def test_what_training_does_not_recover_is_given_up_after_three(
     asking: Asking, scripted: Scripted
 ) -> None:
     def never_recovers(plan: Plan, split: Split | None, recovered: bool) -> Missed:
-        return "accuracy_drop" if recovered and trains(plan.steps) else None
+        if not trains(plan.steps):
+            return "size_bytes"
+        return "accuracy_drop" if recovered else None
 
     script = scripted(never_recovers)
     found = find_attempt(*asking(SMALL))
@@ -224,6 +226,7 @@ def test_what_training_does_not_recover_is_given_up_after_three(
     assert len(script.trained) == 3
     assert len(set(script.trained)) == 3
     assert "after training 3 of them" in found.reason
+    assert len(script.calls) <= 6 + feedback._MAXIMUM_HOPES
 
 
 def test_after_three_trainings_in_vain_what_needs_none_is_still_tried(
@@ -267,6 +270,19 @@ def test_what_cannot_fit_is_not_even_probed(asking: Asking, scripted: Scripted) 
     assert script.calls == []
     assert found.proof is None
     assert "nearest is" in found.reason
+
+
+@pytest.mark.parametrize(("keeps", "status"), [(True, "ok"), (False, "infeasible")])
+def test_what_only_the_best_of_an_interval_keeps_is_probed_before_it_is_refused(
+    asking: Asking, scripted: Scripted, *, keeps: bool, status: str
+) -> None:
+    [row] = find_attempt(*asking(Budget(size_bytes=1.0))).feasibility
+    assert row.smallest is not None
+    script = scripted(lambda *_: None if keeps else "size_bytes")
+    found = find_attempt(*asking(Budget(size_bytes=0.99 * row.smallest)))
+    assert found.status == status
+    assert 1 <= len({option for option, _, _ in script.calls}) <= 3
+    assert bool(script.trained) == keeps
 
 
 def test_planning_alone_carries_nothing_out(asking: Asking, scripted: Scripted) -> None:
