@@ -36,6 +36,8 @@ class PrunedGroup:
 class Prune:
     """Remove whole channels; ``importance`` names the criterion that chose them.
 
+    ``removed_blocks`` are residual blocks that go as a whole, by their module paths: what they read
+    is passed on. Groups count the channels of the network that still has them.
     With ``moves_batch_norms`` the batch norms' statistics are moved by what that moves in front of
     them, on the task's calibration or training inputs (``compress.recalibrate``).
     """
@@ -47,6 +49,7 @@ class Prune:
     importance: Literal["taylor", "magnitude"]
     groups: tuple[PrunedGroup, ...]
     moves_batch_norms: bool = False
+    removed_blocks: tuple[str, ...] = ()
     kind: Literal["prune"] = "prune"
 
 

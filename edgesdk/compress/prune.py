@@ -1,4 +1,4 @@
-"""Structured pruning: whole channels go, and a plain smaller module of the same class stays.
+"""Structured pruning: channels and blocks go, and a plain smaller module of the same class stays.
 
 ``find_groups`` says which channels go together, ``select_channels`` (in ``selection``) which of
 them to remove, and ``prune`` removes them. The choice is recorded as ``PrunedGroup``s: the same
@@ -19,6 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 from edgesdk.compress.channel_groups import ChannelGroup, Refusal, candidate_groups, describe_group
 from edgesdk.compress.channel_slices import width
 from edgesdk.compress.dependency import Dependencies, prunable_copy
+from edgesdk.compress.depth import check_blocks, shortened
 from edgesdk.compress.removal import (
     Removal,
     Sample,
@@ -75,18 +76,24 @@ def survey_channels(model: nn.Module, example_inputs: Tensors) -> ChannelSurvey:
     return ChannelSurvey(groups=tuple(groups), refused=refused)
 
 
-def prune(model: nn.Module, example_inputs: Tensors, groups: Sequence[PrunedGroup]) -> nn.Module:
-    """Return a copy of the model, on the CPU, without those channels; a plain smaller module.
+def prune(
+    model: nn.Module, example_inputs: Tensors, groups: Sequence[PrunedGroup], *,
+    blocks: Sequence[str] = (),
+) -> nn.Module:  # fmt: skip
+    """Return a copy of the model, on the CPU, without those channels and residual blocks; a plain
+    smaller module.
 
     Parameters and buffers keep their names, training mode and ``requires_grad``. Without groups
-    it is a plain copy. ``removal`` proves first that taking the channels out is no more than
-    nothing reading them.
+    and blocks it is a plain copy. ``removal`` proves first that taking the channels out is no more
+    than nothing reading them, ``depth`` that nothing but the blocks goes with them.
 
-    Raises ``UsageError`` for groups that were not chosen for this model (unknown layer, other
-    width, indices out of range, channels that cannot go alone) and ``UnsupportedModel`` where a
-    layer's channels cannot be pruned at all, besides what ``survey_channels`` raises.
+    Raises ``UsageError`` for groups and blocks that were not chosen for this model (unknown layer,
+    other width, indices out of range, channels that cannot go alone, a block without a shortcut)
+    and ``UnsupportedModel`` where a layer's channels cannot be pruned at all, besides what
+    ``survey_channels`` raises.
     """
     check_groups(model, groups)
+    check_blocks(model, example_inputs, blocks)
     inputs = tuple(example.cpu() for example in example_inputs)
     pruned = prunable_copy(model)
     if groups:
@@ -98,7 +105,7 @@ def prune(model: nn.Module, example_inputs: Tensors, groups: Sequence[PrunedGrou
         pruned.get_submodule(name).training = module.training
     for name, parameter in model.named_parameters():
         pruned.get_parameter(name).requires_grad_(parameter.requires_grad)
-    return pruned
+    return shortened(pruned, blocks)
 
 
 def _proven(

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from edgesdk.compress.dependency import Dependencies, prunable_copy
+from edgesdk.compress.depth import check_blocks, shortened
 from edgesdk.compress.prune import check_groups, removal_of
 from edgesdk.compress.removal import disconnected
 from edgesdk.plan import PrunedGroup
@@ -67,8 +68,8 @@ def observe_norms(original: nn.Module, batches: Sequence[Tensors]) -> NormRefere
 def recalibrate(changed: nn.Module, reference: NormReference) -> nn.Module:
     """Return a copy of ``changed`` whose batch norms follow what its changes did to their inputs.
 
-    It has the original's layers in the original's shapes: channels that go are disconnected, not
-    yet removed (``removal.disconnected``). Weights stay; the copy is in eval mode.
+    Its layers have the original's shapes: channels that go are disconnected, not yet removed
+    (``removal.disconnected``); blocks may be gone. Weights stay; the copy is in eval mode.
     """
     found = copy.deepcopy(changed).eval()
     norms = _norms(found)
@@ -88,20 +89,23 @@ def recalibrate(changed: nn.Module, reference: NormReference) -> nn.Module:
 
 def recalibrated_for(
     model: nn.Module, example_inputs: Tensors, groups: Sequence[PrunedGroup],
-    batches: Sequence[Tensors],
+    batches: Sequence[Tensors], *, blocks: Sequence[str] = (),
 ) -> nn.Module:  # fmt: skip
-    """Return a copy of the model, whole still, with the batch norms it needs once groups are gone.
+    """Return a copy of the model, whole still, with the batch norms it needs once groups and
+    blocks are gone.
 
-    ``prune`` it next. Raises what ``prune`` raises for groups that were not chosen for it.
+    ``prune`` it next. Raises what ``prune`` raises for groups and blocks that are not the model's.
     """
     check_groups(model, groups)
+    check_blocks(model, example_inputs, blocks)
     found = prunable_copy(model).eval()
     dependencies = Dependencies(prunable_copy(model), example_inputs)
     removal = removal_of(dependencies, groups)
-    followed = recalibrate(disconnected(found, removal), observe_norms(found, batches))
-    statistics = _norms(followed)
+    changed = shortened(disconnected(found, removal), blocks)
+    followed = _norms(recalibrate(changed, observe_norms(found, batches)))
     for name, norm in _norms(found).items():
-        _set(norm, _statistics(statistics[name]))
+        if name in followed:
+            _set(norm, _statistics(followed[name]))
     return found
 
 

@@ -11,6 +11,7 @@ from edgesdk.device import DeviceProfile, Runtime
 from edgesdk.document import to_builtins
 from edgesdk.figure import TITLES, Figures
 from edgesdk.plan import Distil, Finetune, Plan, Prune, Quantize, Rejected, Step
+from edgesdk.planner.block_reasons import block_reasons
 from edgesdk.planner.front import pareto_front
 from edgesdk.planner.options import pruned_share
 from edgesdk.planner.search import Assessment, Decision
@@ -71,8 +72,8 @@ def _steps(
 ) -> tuple[Step, ...]:
     steps: list[Step] = []
     widths = assessment.option.widths
-    groups = sensitivity.pruned_groups(widths)
-    if groups:
+    groups, blocks = sensitivity.pruned_groups(widths), assessment.option.removed_blocks
+    if groups or blocks:
         steps.append(
             Prune(
                 ratio=round(pruned_share(widths, sensitivity.widths.full), 4),
@@ -80,6 +81,7 @@ def _steps(
                 importance=sensitivity.importance,
                 groups=groups,
                 moves_batch_norms=sensitivity.moves_batch_norms,
+                removed_blocks=blocks,
             )
         )
         if recovery is not None:
@@ -114,10 +116,14 @@ def _reasons(
         reasons.append(
             f"No limit on speed or space was given, so the fastest plan{within} is sought."
         )
-    if assessment.option.widths != sensitivity.widths.full:
-        reasons.append(_width_reason(assessment, sensitivity))
+    option = assessment.option
+    if not option.is_whole(sensitivity.widths.full):
+        if option.widths != sensitivity.widths.full:
+            reasons.append(_width_reason(assessment, sensitivity))
+        reasons.extend(block_reasons(option, sensitivity, runtime))
+        reasons.extend(_gap_reason(assessment))
         reasons.append(recovery.reason)
-    if assessment.option.departures:
+    if option.departures:
         reasons.append(_departure_reason(assessment, sensitivity))
     unit = (
         "KL divergence in nats"
@@ -141,20 +147,28 @@ def _drop_limit(decision: Decision) -> float | None:
 
 
 def _width_reason(assessment: Assessment, sensitivity: Sensitivity) -> str:
-    """Say which groups give way most, which stay whole, and how sure the choice is the best."""
-    widths, full = assessment.option.widths, sensitivity.widths.full
+    """Say which groups give way most and which stay whole, of those that are not gone."""
+    option, model = assessment.option, sensitivity.widths
+    gone = model.groups_within(option.removed_blocks)
+    groups = enumerate(zip(model.groups, option.widths, model.full, strict=True))
     rows = sorted(
         (kept / whole, layer, kept, whole)
-        for layer, kept, whole in zip(sensitivity.widths.groups, widths, full, strict=True)
+        for group, (layer, kept, whole) in groups
+        if group not in gone
     )
     cut = [f"{layer} {whole} to {kept}" for share, layer, kept, whole in rows if share < 1]
     whole = sum(1 for share, *_ in rows if share == 1)
     text = f"Narrower where it costs least for what it saves: {', '.join(cut[:_NAMED_GROUPS])}"
     text += f" and {len(cut) - _NAMED_GROUPS} more groups" if len(cut) > _NAMED_GROUPS else ""
-    text += f"; {whole} of {len(rows)} groups stay whole."
-    if assessment.gap > 0:
-        text += f" No choice of widths has less than {1 - assessment.gap:.1%} of its loss."
-    return text
+    return f"{text}; {whole} of {len(rows)} groups stay whole."
+
+
+def _gap_reason(assessment: Assessment) -> list[str]:
+    """Say how sure the choice is the best."""
+    if assessment.gap == 0:
+        return []
+    what = "widths and blocks" if assessment.option.removed_blocks else "widths"
+    return [f"No choice of {what} has less than {1 - assessment.gap:.1%} of its loss."]
 
 
 def _departure_reason(assessment: Assessment, sensitivity: Sensitivity) -> str:

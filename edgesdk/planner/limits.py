@@ -10,9 +10,10 @@ import numpy as np
 
 from edgesdk.budget import Condition
 from edgesdk.figure import Figure, FigureName, Figures
+from edgesdk.planner.block_costs import Costs
 from edgesdk.planner.option_costs import WEIGHT_FIGURES
 from edgesdk.planner.program import Limits
-from edgesdk.planner.tables import CostTable, CostTables
+from edgesdk.planner.tables import CostTables
 from edgesdk.scheme import Scheme
 
 # A measured latency scatters by a few percent: what is planned to the last percent misses by luck.
@@ -48,6 +49,7 @@ def condition_key(condition: Condition) -> Key:
 def limits_on(device: str, tables: CostTables, asked: Asked, slack: Mapping[Key, float]) -> Limits:
     """Return what one device's tables may come to."""
     latency = weights = memory = np.inf
+    least, most = _ends(tables)
     for condition in (c for c in asked.conditions if c.device == device):
         name = condition.figure
         smallest, original = asked.smallest[device][name], asked.original[device][name]
@@ -56,18 +58,21 @@ def limits_on(device: str, tables: CostTables, asked: Asked, slack: Mapping[Key,
         limit = slack[condition_key(condition)] * full / needed(original, condition, asked.provable)
         place = _Place(small=small, full=full, limit=limit)
         if name in WEIGHT_FIGURES:
-            weights = min(weights, place.on(tables, tables.weight_bytes))
+            weights = min(weights, place.between(least[1], most[1]))
         elif name == "memory_bytes":
             memory = min(memory, limit)
         elif name in ("latency_ms", "energy_mj"):
-            latency = min(latency, place.on(tables, tables.latency_ms))
+            latency = min(latency, place.between(least[0], most[0]))
     return Limits(latency_ms=latency, weight_bytes=weights, memory_bytes=memory)
 
 
-def _ends(tables: CostTables, table: CostTable) -> tuple[float, float]:
-    """Return what the smallest network and the original cost by a table."""
+def _ends(tables: CostTables) -> tuple[Costs, Costs]:
+    """Return milliseconds and bytes of weights of the smallest network and of the original; what
+    the file says of blocks beside their weights goes with them."""
     last = [len(row) - 1 for row in tables.choices]
-    return table.at([0] * len(last)), table.at(last)
+    latency, stored = tables.costs_at([0] * len(last), tables.blocks)
+    containers = sum(block.container_bytes for block in tables.blocks)
+    return (latency, stored - containers), tables.costs_at(last)
 
 
 def at_share(tables: CostTables, axes: tuple[bool, bool, bool], share: float) -> list[Limits]:
@@ -93,12 +98,12 @@ class _Place(NamedTuple):
     full: float
     limit: float
 
-    def on(self, tables: CostTables, table: CostTable) -> float:
-        """Return what a table says there, on the straight line through those two networks.
+    def between(self, small: float, full: float) -> float:
+        """Return what a table says there, on the straight line through those two networks, of which
+        it says ``small`` and ``full``.
 
         In proportion to the original where no network is smaller: layers may still depart.
         """
-        small, full = _ends(tables, table)
         if self.full <= self.small:
             return full * self.limit / self.full if self.full else full
         return small + (self.limit - self.small) / (self.full - self.small) * (full - small)

@@ -40,19 +40,20 @@ class OptionCosts:
         return costs
 
     def _predicted(self, device: str, option: Option) -> dict[FigureName, Figure]:
-        graph = self.model.at(option.widths)
+        graph = self.model.at(option.widths, gone=option.removed_blocks)
         runtime = self.runtimes[device]
         costs = predict_costs(graph, runtime, option.scheme, option.layer_schemes)
         return own_figures(costs) if device else costs
 
     def _nearest(self, option: Option, name: FigureName) -> Option | None:
-        """Return the option of the same scheme whose figure is known and whose widths and
-        departures differ least; of equals the latest."""
+        """Return the option of the same scheme whose figure is known and whose widths,
+        departures and blocks differ least; of equals the latest."""
 
         def distance(other: Option) -> float:
             pairs = zip(option.widths, other.widths, self.model.full, strict=True)
-            differing = set(option.departures) ^ set(other.departures)
-            return sum(abs(a - b) / full for a, b, full in pairs) + len(differing)
+            differing = len(set(option.departures) ^ set(other.departures))
+            differing += len(set(option.removed_blocks) ^ set(other.removed_blocks))
+            return sum(abs(a - b) / full for a, b, full in pairs) + differing
 
         known = [
             other

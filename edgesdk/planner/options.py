@@ -17,8 +17,9 @@ from edgesdk.scheme import Scheme
 class Option:
     """The channels every group keeps (``WidthModel.groups``), and how they are computed.
 
-    ``departures`` are the layers that have another scheme than the network. ``name`` tells a
-    person; two options of one name may differ in which groups are narrow and which layers depart.
+    ``departures`` are the layers that have another scheme than the network, ``removed_blocks`` the
+    residual blocks that go; groups within those count as whole. ``name`` tells a person; two
+    options of one name may differ in which groups are narrow and which layers depart.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -27,6 +28,11 @@ class Option:
     widths: Widths
     name: str
     departures: Departures = ()
+    removed_blocks: tuple[str, ...] = ()
+
+    def is_whole(self, full: Widths) -> bool:
+        """Return whether nothing is pruned."""
+        return self.widths == full and not self.removed_blocks
 
     @property
     def layer_schemes(self) -> Mapping[str, Scheme]:
@@ -34,14 +40,25 @@ class Option:
         return dict(self.departures)
 
 
-def option_for(widths: Widths, full: Widths, scheme: Scheme, departures: Departures = ()) -> Option:
-    """Return the option, named by its schemes and the share of channels that go, if any do."""
+def option_for(
+    widths: Widths, full: Widths, scheme: Scheme, departures: Departures = (), *,
+    removed_blocks: tuple[str, ...] = (),
+) -> Option:  # fmt: skip
+    """Return the option, named by its schemes, the share of channels and the blocks that go."""
     counts = Counter(departure.scheme for departure in departures)
     named = [f"{n} layer{'s' if n > 1 else ''} {other}" for other, n in sorted(counts.items())]
     name = f"{scheme} with {' and '.join(named)}" if named else scheme
     if widths != full:
         name += f", pruned {100 * pruned_share(widths, full):.0f} %"
-    return Option(scheme=scheme, widths=widths, name=name, departures=departures)
+    if removed_blocks:
+        name += f", {len(removed_blocks)} block{'s' if len(removed_blocks) > 1 else ''} gone"
+    return Option(
+        scheme=scheme,
+        widths=widths,
+        name=name,
+        departures=departures,
+        removed_blocks=removed_blocks,
+    )
 
 
 def pruned_share(widths: Sequence[int], full: Sequence[int]) -> float:

@@ -75,7 +75,7 @@ def predict_drop(option: Option, sensitivity: Sensitivity, *, recovers: bool) ->
             samples=min(sensitivity.samples, sensitivity.metric_samples),
         )
     )
-    trained = recovers and option.widths != sensitivity.widths.full
+    trained = recovers and not option.is_whole(sensitivity.widths.full)
     lowest = min(0.0, drop) if trained else drop
     return Figure(
         value=(lowest + drop) / 2,

@@ -77,10 +77,9 @@ class Proposer:
         found: dict[Option, Proposed] = {}
         for scheme in self.schemes:
             options = [(self._option(self.sensitivity.widths.full, scheme), 0.0)]
-            if self.sensitivity.curves:
-                smallest = tuple(row[0] for row in self.sensitivity.choices)
-                options.append((self._option(smallest, scheme), 0.0))
-            if self.sensitivity.curves or scheme in self.sensitivity.mixes:
+            if self._may_shrink:
+                options.append((self._smallest(scheme), 0.0))
+            if self._may_shrink or scheme in self.sensitivity.mixes:
                 options += [(option, 0.0) for option in self._front(scheme, conditions)]
                 best = self._best(scheme, prices, conditions, provable)
                 options += [best] if best else []
@@ -100,6 +99,10 @@ class Proposer:
         return tuple(found.values())
 
     @property
+    def _may_shrink(self) -> bool:
+        return bool(self.sensitivity.curves or self.sensitivity.blocks)
+
+    @property
     def _target(self) -> str:
         return self.runtimes[""].target
 
@@ -110,16 +113,29 @@ class Proposer:
             departures = possible_departures(
                 widths.graph, self._target, scheme, self.sensitivity.mixes.get(scheme, ())
             )
+            blocks = [point.block for point in self.sensitivity.blocks]
             self._tables[scheme] = tuple(
-                cost_tables(widths, choices, runtime, scheme, departures)
+                cost_tables(widths, choices, runtime, scheme, departures=departures, blocks=blocks)
                 for runtime in self.runtimes.values()
             )
         return self._tables[scheme]
 
-    def _option(self, widths: Widths, scheme: Scheme, departures: Departures = ()) -> Option:
+    def _smallest(self, scheme: Scheme) -> Option:
+        """Return the narrowest network without any block that may go."""
+        blocks = tuple(point.block for point in self.sensitivity.blocks)
+        return self._option(tuple(row[0] for row in self.sensitivity.choices), scheme, (), blocks)
+
+    def _option(
+        self, widths: Widths, scheme: Scheme, departures: Departures = (),
+        blocks: tuple[str, ...] = (),
+    ) -> Option:  # fmt: skip
+        """Return the option without the blocks, whose own groups then stay as they are."""
         model = self.sensitivity.widths
         kept = kept_departures(model, widths, self._target, departures) if departures else ()
-        return option_for(widths, model.full, scheme, kept)
+        within = model.groups_within(blocks)
+        pairs = zip(widths, model.full, strict=True)
+        widths = tuple(full if g in within else width for g, (width, full) in enumerate(pairs))
+        return option_for(widths, model.full, scheme, kept, removed_blocks=blocks)
 
     def _solve(self, scheme: Scheme, limits: Sequence[Limits]) -> tuple[Option, float] | None:
         """Return the program's network within each device's limits, with its gap, None where none
@@ -131,6 +147,7 @@ class Proposer:
                 sensitivity.departure_loss(scheme, cost.departure) + WORTH_DEPARTING
                 for cost in tables[0].departures
             ],
+            blocks=[sensitivity.block_loss(cost.block) for cost in tables[0].blocks],
             network=sensitivity.format(scheme).loss,
         )
         solution = solve(tables, losses, limits)
@@ -140,12 +157,13 @@ class Proposer:
             row[place] for row, place in zip(sensitivity.choices, solution.places, strict=True)
         )
         departures = tuple(tables[0].departures[index].departure for index in solution.departures)
-        return self._option(widths, scheme, departures), solution.gap
+        blocks = tuple(tables[0].blocks[index].block for index in solution.blocks)
+        return self._option(widths, scheme, departures, blocks), solution.gap
 
     def _has_a_layer(self, option: Option) -> bool:
         """Return whether a layer is left that can have the scheme: pruning may leave no inputs
         that divide into int4's groups, and such a file would be another option's."""
-        graph = self.sensitivity.widths.at(option.widths)
+        graph = self.sensitivity.widths.at(option.widths, gone=option.removed_blocks)
         return scheme_refusal(graph, self._target, option.scheme) is None
 
     def _front(self, scheme: Scheme, conditions: Sequence[Condition]) -> list[Option]:
@@ -223,7 +241,7 @@ class Proposer:
         """Return whether no looser limit could give less loss: it is the program's without any."""
         scheme = option.scheme
         if not self.tables(scheme)[0].departures:
-            return option.widths == self.sensitivity.widths.full
+            return option.is_whole(self.sensitivity.widths.full)
         if scheme not in self._unlimited:
             solved = self._solve(scheme, [Limits() for _ in self.runtimes])
             self._unlimited[scheme] = solved[0] if solved else None
@@ -233,8 +251,8 @@ class Proposer:
         self, scheme: Scheme, prices: OptionCosts, conditions: Sequence[Condition],
         provable: Collection[FigureName],
     ) -> Asked:  # fmt: skip
-        ends = (tuple(row[0] for row in self.sensitivity.choices), self.sensitivity.widths.full)
-        smallest, original = (prices.of(self._option(w, scheme)) for w in ends)
+        ends = (self._smallest(scheme), self._option(self.sensitivity.widths.full, scheme))
+        smallest, original = (prices.of(option) for option in ends)
         return Asked(
             scheme=scheme,
             conditions=[c for c in conditions if c.figure in original[c.device]],

@@ -222,7 +222,9 @@ def _least_drop(option: Option, sensitivity: Sensitivity, *, recovers: bool) -> 
         own = predict_drop(option, sensitivity, recovers=recovers)
         rounding = sensitivity.format("int8")
         return None if own is None or own.low is None else own.low - (rounding.drop or 0.0)
-    unrounded = option_for(option.widths, sensitivity.widths.full, schemes[0])
+    unrounded = option_for(
+        option.widths, sensitivity.widths.full, schemes[0], removed_blocks=option.removed_blocks
+    )
     drop = predict_drop(unrounded, sensitivity, recovers=recovers)
     return None if drop is None else drop.low
 
@@ -281,7 +283,7 @@ def _feasibility(
     ]
     known = [(v.figure.upper, option.name) for v, _, option in found if v.figure is not None]
     smallest = min(known, default=(None, None))
-    original = next(v for v, _, option in found if option.widths == full)
+    original = next(v for v, _, option in found if option.is_whole(full))
     return Feasibility(
         figure=condition.figure,
         limit=condition.limit,

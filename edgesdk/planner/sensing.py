@@ -1,15 +1,17 @@
-"""Measure what narrower groups and coarser formats cost in accuracy, before anything is trained."""
+"""Measure what narrower groups, lost blocks and coarser formats cost, before any training."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgesdk.compress.depth import shortened, survey_blocks
 from edgesdk.compress.evaluation import evaluate_task, model_predict
 from edgesdk.compress.importance import ChannelScores, score_groups
 from edgesdk.compress.prune import ChannelGroup, find_groups
@@ -18,6 +20,7 @@ from edgesdk.compress.removal import disconnected
 from edgesdk.compress.samples import sample_inputs, taken
 from edgesdk.errors import UnsupportedModel
 from edgesdk.graph import OpGraph
+from edgesdk.planner.block_costs import countable
 from edgesdk.planner.departures import (
     Departure,
     Departures,
@@ -26,6 +29,7 @@ from edgesdk.planner.departures import (
 )
 from edgesdk.planner.divergence import Divergence, measure_divergence, run_batches
 from edgesdk.planner.sensitivity import (
+    BlockPoint,
     FormatPoint,
     GroupCurve,
     JointPoint,
@@ -34,7 +38,7 @@ from edgesdk.planner.sensitivity import (
 )
 from edgesdk.planner.simulation import simulate
 from edgesdk.planner.tables import width_choices
-from edgesdk.planner.widths import measure_widths
+from edgesdk.planner.widths import WidthModel, measure_widths
 from edgesdk.progress import Progress
 from edgesdk.scheme import FLOAT_SCHEMES, Scheme
 from edgesdk.task import OutputSpec, Task, Tensors
@@ -42,7 +46,7 @@ from edgesdk.task import OutputSpec, Task, Tensors
 # What all masked inferences together may multiply; larger networks are looked at on fewer samples.
 _MAC_BUDGET = 2e12
 
-METHOD = "every width measured, batch norms follow"
+METHOD = "every width measured, blocks one by one, batch norms follow"
 """Tells sensitivities apart that were measured otherwise; changes with how they are measured."""
 _FEWEST_SAMPLES = 16
 
@@ -54,8 +58,14 @@ _WORTH_MIXING = 5e-3
 # A layer looked at alone: its input ranges are observed, then the network is run.
 _PASSES_A_LAYER = 2
 
+# A block goes alone, and once more after those that lose less.
+_PASSES_A_BLOCK = 2
+
 # Shares of the channels that networks pruned everywhere keep, to see how losses of groups add up.
 JOINT_SHARES = (0.9, 0.75, 0.5, 0.25)
+
+# Of the blocks, the cheapest first, so many are gone in networks that are scored as well.
+_BLOCK_SHARES = (0.25, 0.5, 0.75, 1.0)
 
 
 def measure_sensitivity(
@@ -72,13 +82,14 @@ def measure_sensitivity(
     groups, scores, notes = _scored_groups(task)
     progress.advance(0, 3, "channel groups")
     widths, width_notes = measure_widths(task.model, task.example_inputs, groups, graph)
+    removable, block_notes = _removable_blocks(task, widths)
     groups = tuple(group for group in groups if group.layer in widths.groups)
     choices = width_choices(widths.full, [group.unit for group in groups], channel_multiple)
     formats = tuple(measuring.format(scheme, target) for scheme in schemes)
     mixes = _worth_mixing(mixes, formats)
     single = _single_layers(graph, target, mixes)
-    narrower = sum(len(row) - 1 for row in choices)
-    measuring.limit_samples(graph.macs, narrower + _PASSES_A_LAYER * len(single))
+    passes = _PASSES_A_LAYER * len(single) + _PASSES_A_BLOCK * len(removable)
+    measuring.limit_samples(graph.macs, sum(len(row) - 1 for row in choices) + passes)
     layers = []
     for index, departure in enumerate(single):
         progress.advance(index, len(single), "layers")
@@ -103,9 +114,9 @@ def measure_sensitivity(
         layers=tuple(layers),
         joint=(),
         moves_batch_norms=measuring.moves_batch_norms,
-        notes=(*notes, *width_notes, *measuring.notes),
+        notes=(*notes, *width_notes, *block_notes, *measuring.notes),
     )
-    return measuring.joined(measured, groups, progress)
+    return measuring.blocks(measuring.joined(measured, groups, progress), removable, progress)
 
 
 class _Measuring:
@@ -205,6 +216,44 @@ class _Measuring:
             )
         return replace(found, joint=tuple(points))
 
+    def blocks(self, found: Sensitivity, names: Sequence[str], progress: Progress) -> Sensitivity:
+        """Return the sensitivity with every block measured alone, and once all cheaper ones are
+        gone: losses of blocks do not add up, since each corrects what those before it left.
+
+        A network that has failed diverges no further, so no block counts for less than alone.
+        """
+        alone: dict[str, float] = {}
+        for index, name in enumerate(names):
+            progress.advance(index, 2 * len(names), "blocks")
+            alone[name] = self._divergence(self._without([name])).loss
+        order = sorted(names, key=lambda name: alone[name])
+        scored = {math.ceil(share * len(order)) for share in _BLOCK_SHARES}
+        points: list[BlockPoint] = []
+        joint: list[JointPoint] = []
+        reached = 0.0
+        for count, name in enumerate(order, start=1):
+            progress.advance(len(names) + count, 2 * len(names), "blocks")
+            changed = self._without(order[:count])
+            divergence = self._divergence(changed)
+            points.append(BlockPoint(block=name, loss=max(alone[name], divergence.loss - reached)))
+            reached = max(reached, divergence.loss)
+            if count in scored:
+                joint.append(
+                    JointPoint(
+                        widths=found.widths.full,
+                        removed_blocks=tuple(order[:count]),
+                        sum=sum(point.loss for point in points),
+                        loss=divergence.loss,
+                        disagreement=divergence.disagreement,
+                        drop=self._drop(changed),
+                    )
+                )
+        points.sort(key=lambda point: names.index(point.block))
+        return replace(found, blocks=tuple(points), joint=(*found.joint, *joint))
+
+    def _without(self, blocks: Collection[str]) -> nn.Module:
+        return recalibrate(shortened(self._model, blocks), self._norms)
+
     def _masked_loss(
         self, removal: Sequence[tuple[ChannelGroup, Sequence[Sequence[int]]]]
     ) -> float:
@@ -247,6 +296,19 @@ def _single_layers(graph: OpGraph, target: str, mixes: Mixes) -> Departures:
                 if each not in FLOAT_SCHEMES:
                     found[Departure(layer, each)] = None
     return tuple(found)
+
+
+def _removable_blocks(task: Task, widths: WidthModel) -> tuple[list[str], tuple[str, ...]]:
+    """Return the residual blocks that can go, and a note for each that looks so and cannot."""
+    survey = survey_blocks(task.model, task.example_inputs, widths.graph)
+    notes = [f"block {name} stays: {reason}" for name, reason in survey.refused.items()]
+    found = []
+    for block in survey.blocks:
+        if countable(widths, block):
+            found.append(block.name)
+        else:
+            notes.append(f"block {block.name} stays: one of its layers reads too many groups")
+    return found, tuple(notes)
 
 
 def _scored_groups(

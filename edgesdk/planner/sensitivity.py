@@ -1,8 +1,8 @@
-"""What a task loses: narrower groups, coarser formats, single layers in another scheme."""
+"""What a task loses: narrower groups, lost blocks, coarser formats, layers in another scheme."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -47,8 +47,20 @@ class LayerPoint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BlockPoint:
+    """What a residual block that goes loses before recovery: alone, or where that is more, what it
+    adds once every cheaper block is gone."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    block: str
+    loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class JointPoint:
-    """A network pruned in all groups at once: its groups' losses summed, and what was measured."""
+    """A network pruned in all groups at once, or without several blocks: what each group or block
+    loses, summed, and what was measured."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -57,6 +69,7 @@ class JointPoint:
     loss: float
     disagreement: float | None
     drop: float | None
+    removed_blocks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +104,11 @@ class Sensitivity:
     ``curves`` follow ``widths.groups``. ``samples`` is how many inputs the divergences rest on, and
     ``inputs`` which; ``metric`` the original's validation score over ``metric_samples`` inputs,
     ``noise`` how far that moves when it is scored again (a drop), and ``drop_range`` the drops that
-    its range leaves possible. ``joint`` tells how the losses of
-    groups add up. ``mixes`` are the schemes that single layers may leave for others, as far as that
-    pays, and ``layers`` what those lose in each. ``moves_batch_norms``: pruned networks were looked
-    at with batch norms that follow the pruning, as they then do in the plan.
+    its range leaves possible. ``joint`` tells how the losses of groups and of blocks add up;
+    ``blocks`` are the residual blocks that may go. ``mixes`` are the schemes that single layers may
+    leave for others, as far as that pays, and ``layers`` what those lose in each.
+    ``moves_batch_norms``: pruned networks were looked at with batch norms that follow the pruning,
+    as they then do in the plan.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -114,6 +128,7 @@ class Sensitivity:
     layers: tuple[LayerPoint, ...]
     joint: tuple[JointPoint, ...]
     notes: tuple[str, ...]
+    blocks: tuple[BlockPoint, ...] = ()
     moves_batch_norms: bool = False
     schema_version: Literal[1] = 1
 
@@ -135,9 +150,19 @@ class Sensitivity:
         )
 
     def loss(self, option: Option) -> float:
-        """Return the expected loss before recovery: the formats' and, summed, the groups'."""
-        widths = self.joint_scale * self.loss_sum(option.widths)
-        return self.format_loss(option.scheme, option.departures) + widths
+        """Return the expected loss before recovery: the formats' and, summed, that of the groups
+        and of the blocks that go."""
+        format_loss = self.format_loss(option.scheme, option.departures)
+        return format_loss + self.pruning_loss(option.widths, option.removed_blocks)
+
+    def pruning_loss(self, widths: Widths, removed_blocks: Collection[str] = ()) -> float:
+        """Return the expected loss of widths among their choices and of blocks that go."""
+        blocks = sum(self.block_loss(block) for block in removed_blocks)
+        return self.joint_scale * self.loss_sum(widths) + blocks
+
+    def block_loss(self, block: str) -> float:
+        """Return what a block that goes is expected to lose."""
+        return next(point.loss for point in self.blocks if point.block == block)
 
     def rank(self, option: Option) -> float:
         """Return what options are ranked by: the expected loss, and a little for each departure."""
@@ -181,25 +206,32 @@ class Sensitivity:
         ratios = [
             point.loss / point.sum
             for point in self.joint
-            if point.sum > 0 and (point.disagreement or 0.0) < _SATURATED
+            if not point.removed_blocks
+            and point.sum > 0
+            and (point.disagreement or 0.0) < _SATURATED
         ]
         return float(np.median(ratios)) if ratios else 1.0
 
     def drop(self, option: Option) -> tuple[float, float] | None:
         """Return the expected metric drop before recovery and how far off it may be, or None.
 
-        Interpolated over the summed losses of the networks that were scored; off by as much as the
-        worst of those is from the line through its neighbours.
+        Interpolated over the expected losses of the networks that were scored; off by as much as
+        the worst of those is from the line through its neighbours.
         """
         found = self._format_drop(option)
-        if found is None or option.widths == self.widths.full:
+        if found is None or option.is_whole(self.widths.full):
             return found
         known, unsure = found
-        points = sorted((point.sum, point.drop) for point in self.joint if point.drop is not None)
+        points = sorted((self._expected(p), p.drop) for p in self.joint if p.drop is not None)
         if not points:
             return known, self.drop_range[1]
-        drop = known + _interpolated(self.loss_sum(option.widths), points)
+        expected = self.pruning_loss(option.widths, option.removed_blocks)
+        drop = known + _interpolated(expected, points)
         return min(drop, self.drop_range[1]), unsure + _spread(points)
+
+    def _expected(self, point: JointPoint) -> float:
+        """Return what a network that was measured would have been expected to lose."""
+        return point.sum * (1.0 if point.removed_blocks else self.joint_scale)
 
     def _format_drop(self, option: Option) -> tuple[float, float] | None:
         """Return the drop of an option's formats alone: as scored, or between what was scored.

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from edgesdk.cost.fusion import Kernel, activation_bytes, fuse, weight_bytes
 from edgesdk.cost.latency import predict_latency
 from edgesdk.cost.memory import predict_memory
+from edgesdk.cost.size import predict_size
 from edgesdk.device import Runtime
 from edgesdk.graph import OpGraph
 from edgesdk.layer_format import op_schemes
+from edgesdk.planner.block_costs import BlockCost, BlockPricing, Costs
 from edgesdk.planner.departures import DepartureCost, Departures, departure_costs
 from edgesdk.planner.widths import WidthModel, Widths
 from edgesdk.scheme import Scheme
@@ -52,7 +54,7 @@ class CostTables:
     beside ``alive_constant``. ``resident`` (bytes) is the rest of the peak memory but for weights:
     what an allocator and a runtime keep beside the tensors, each group's share measured alone.
     ``departures`` are the layers that may have another scheme, with what each adds to latency and
-    weights; in all else every layer has the network's.
+    weights; in all else every layer has the network's. ``blocks`` are those that may go.
     """
 
     choices: Choices
@@ -63,13 +65,21 @@ class CostTables:
     resident: CostTable
     weights_in_ram: bool
     departures: tuple[DepartureCost, ...] = ()
+    blocks: tuple[BlockCost, ...] = ()
+
+    def costs_at(self, places: Sequence[int], gone: Sequence[BlockCost] = ()) -> Costs:
+        """Return milliseconds and bytes of weights at those widths, without some blocks."""
+        saved = [block.saved(places) for block in gone]
+        latency = self.latency_ms.at(places) - sum(latency for latency, _ in saved)
+        return latency, self.weight_bytes.at(places) - sum(stored for _, stored in saved)
 
 
 def cost_tables(
-    model: WidthModel, choices: Choices, runtime: Runtime, scheme: Scheme,
-    departures: Departures = (),
+    model: WidthModel, choices: Choices, runtime: Runtime, scheme: Scheme, *,
+    departures: Departures = (), blocks: Sequence[str] = (),
 ) -> CostTables:  # fmt: skip
-    """Return the tables of a graph in a scheme on a runtime, and of layers that may depart."""
+    """Return the tables of a graph in a scheme on a runtime, of layers that may depart and of
+    residual blocks that may go."""
 
     def latency(part: OpGraph, leads: frozenset[str]) -> float:
         prediction = predict_latency(part, runtime, scheme)
@@ -80,17 +90,33 @@ def cost_tables(
         kernels = (kernel for kernel in fuse(part) if kernel.op.name in leads)
         return sum(weight_bytes(kernel, own.get(kernel.op.name, scheme)) for kernel in kernels)
 
+    def whole(graph: OpGraph) -> Costs:
+        every = frozenset(kernel.op.name for kernel in fuse(graph))
+        return predict_latency(graph, runtime, scheme).total.value, stored(graph, every)
+
+    def file_bytes(graph: OpGraph) -> float:
+        vela = runtime.vela is not None
+        target, integer_io = runtime.target, runtime.integer_io
+        return predict_size(graph, target, scheme, integer_io=integer_io, vela=vela).value
+
     kernels = fuse(model.graph)
     latency_table = _table(model, choices, kernels, latency)
-    whole = predict_latency(model.graph, runtime, scheme).total.value
     priced = latency_table.at([len(row) - 1 for row in choices])
     weights = _table(model, choices, kernels, stored)
     live = _alive(model, choices, scheme)
+    pricing = BlockPricing(
+        model=model,
+        choices=choices,
+        price=lambda part, leads: (latency(part, leads), stored(part, leads)),
+        whole=whole,
+        file_bytes=file_bytes,
+        alive=live[0],
+    )
     return CostTables(
         choices=choices,
         # What no kernel of its own has: the inference's overhead, reshapes, inputs and outputs.
         latency_ms=CostTable(
-            constant=latency_table.constant + whole - priced,
+            constant=latency_table.constant + whole(model.graph)[0] - priced,
             single=latency_table.single,
             pair=latency_table.pair,
         ),
@@ -100,6 +126,7 @@ def cost_tables(
         resident=_resident(model, choices, live, weights, _Memory(runtime, scheme)),
         weights_in_ram=runtime.weights_in_ram,
         departures=departure_costs(model, choices, runtime, scheme, departures),
+        blocks=tuple(pricing.cost(name) for name in blocks),
     )
 
 

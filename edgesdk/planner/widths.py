@@ -15,6 +15,7 @@ from edgesdk.compress.dependency import Dependencies, prunable_copy
 from edgesdk.compress.removal import remove_channels
 from edgesdk.errors import UnsupportedModel
 from edgesdk.graph import Attribute, Op, OpGraph, TensorInfo
+from edgesdk.residual import ResidualBlock, residual_blocks, without_blocks
 from edgesdk.task import Tensors
 from edgesdk.trace import trace
 
@@ -60,6 +61,21 @@ class WidthModel:
     def _of_op(self) -> Mapping[str, tuple[Extent, ...]]:
         return _by_owner(extent for extent in self.extents if extent.attribute)
 
+    @cached_property
+    def _blocks(self) -> Mapping[str, ResidualBlock]:
+        return {block.name: block for block in residual_blocks(self.graph)}
+
+    def block(self, name: str) -> ResidualBlock:
+        """Return a residual block of the graph."""
+        return self._blocks[name]
+
+    def groups_within(self, blocks: Collection[str]) -> frozenset[int]:
+        """Return the groups whose widths change nothing once those blocks are gone."""
+        left = without_blocks(self.graph, [self.block(name) for name in blocks])
+        owners = {*left.tensors, *(op.name for op in left.ops)}
+        felt = {extent.group for extent in self.extents if extent.owner in owners}
+        return frozenset(range(len(self.groups))) - felt if blocks else frozenset()
+
     def groups_of(self, op: Op) -> frozenset[int]:
         """Return the groups whose widths change what an operator computes."""
         of_shapes = (
@@ -84,11 +100,17 @@ class WidthModel:
             shape[extent.place] -= self._lost(extent, widths)
         return replace(tensor, shape=tuple(shape))
 
-    def at(self, widths: Widths, ops: Collection[str] | None = None) -> OpGraph:
+    def at(
+        self, widths: Widths, ops: Collection[str] | None = None, *, gone: Collection[str] = ()
+    ) -> OpGraph:
         """Return the graph at those widths: all of it, or only the operators named.
 
-        A tensor that an operator outside reads is an output of a part.
+        A tensor that an operator outside reads is an output of a part. Blocks that are ``gone``
+        leave their readers what they read.
         """
+        if gone:
+            blocks = [self.block(name) for name in gone]
+            return without_blocks(self.at(widths, ops), blocks)
         chosen = [op for op in self.graph.ops if ops is None or op.name in ops]
         names = {n for op in chosen for n in (*op.inputs, *op.parameters, *op.outputs)}
         if ops is None:

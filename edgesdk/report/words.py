@@ -61,7 +61,10 @@ def explain_step(step: Step) -> str:
     if isinstance(step, Prune):
         groups = ", ".join(f"{g.layer} {g.width_before} → {g.width_after}" for g in step.groups)
         text = f"Prune {100 * step.ratio:.0f} % of the channels, by {step.importance}: {groups}"
-        return text + ("; batch norms follow" if step.moves_batch_norms else "")
+        blocks = f"Remove {', '.join(step.removed_blocks)}" if step.removed_blocks else ""
+        parts = [blocks, text if step.groups else ""]
+        follow = "; batch norms follow" if step.moves_batch_norms else ""
+        return ". ".join(part for part in parts if part) + follow
     if isinstance(step, Distil):
         return (
             f"Distil from the original: at most {step.epochs} epochs, temperature "

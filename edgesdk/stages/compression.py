@@ -105,12 +105,12 @@ def steps_key(steps: Sequence[Step]) -> str:
 
 
 def _pruned(request: Request, step: Prune, module: nn.Module, *, recovered: bool) -> nn.Module:
-    """Return the module without the channels that go, its batch norms moved where that is asked."""
-    examples = request.task.example_inputs
+    """Return the module without what goes, its batch norms moved where that is asked."""
+    examples, blocks = request.task.example_inputs, step.removed_blocks
     if step.moves_batch_norms and recovered:
         _, batches = sample_inputs(request.task)
-        module = recalibrated_for(module, examples, step.groups, batches)
-    return prune(module, examples, step.groups)
+        module = recalibrated_for(module, examples, step.groups, batches, blocks=blocks)
+    return prune(module, examples, step.groups, blocks=blocks)
 
 
 def _shaped(request: Request, step: Step, module: nn.Module) -> nn.Module:

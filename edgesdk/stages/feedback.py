@@ -127,7 +127,7 @@ class Search:
             runtimes, conditions, self.baseline.provable, knowledge.learned
         )
         decision = decide(
-            [item for item in proposals if pruned or item.option.widths == full],
+            [item for item in proposals if pruned or item.option.is_whole(full)],
             self.sensitivity,
             conditions,
             objective,
@@ -328,7 +328,7 @@ def _learn(search: Search, knowledge: Knowledge, option: Option, attempt: Attemp
     knowledge = knowledge.with_figures(option, figures)
     if "latency_ms" not in figures:
         return knowledge
-    graph = search.sensitivity.widths.at(option.widths)
+    graph = search.sensitivity.widths.at(option.widths, gone=option.removed_blocks)
     return knowledge.with_latency(
         search.request, graph, option.scheme, figures["latency_ms"], option.layer_schemes
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from edgesdk.cost.fusion import Kernel, activation_bytes, fuse, weight_bytes
 from edgesdk.cost.latency import LatencyPrediction, predict_latency
@@ -13,6 +13,7 @@ from edgesdk.layer_format import op_schemes
 from edgesdk.plan import Plan, Prune
 from edgesdk.planner.departures import Departure
 from edgesdk.planner.sensitivity import Sensitivity
+from edgesdk.residual import is_within
 from edgesdk.scheme import FLOAT_SCHEMES, WEIGHT_BYTES, Scheme
 
 
@@ -30,7 +31,7 @@ def compare_layers(
     own = op_schemes(after, runtime.target, plan.scheme, plan.layer_schemes)
     costs_before = _layer_costs(before, priced_before, float_scheme, {})
     costs_after = _layer_costs(after, priced_after, plan.scheme, own)
-    losses = {} if sensitivity is None else _group_losses(plan, sensitivity)
+    losses = {} if sensitivity is None else _losses(plan, sensitivity, list(costs_before))
     kinds = _kinds(before, after)
     return LayerChanges(
         scheme_before=float_scheme,
@@ -107,16 +108,22 @@ def _kinds(*graphs: OpGraph) -> Mapping[str, tuple[str, ...]]:
     return {layer: tuple(kinds) for layer, kinds in found.items()}
 
 
-def _group_losses(plan: Plan, sensitivity: Sensitivity) -> Mapping[str, float]:
-    """Return what each narrowed group was expected to lose, by the layer that names it.
+def _losses(plan: Plan, sensitivity: Sensitivity, layers: Sequence[str]) -> Mapping[str, float]:
+    """Return what each narrowed group was expected to lose, by the layer that names it, and each
+    block that went, by its first one.
 
     A width that no curve has (an edited plan's) has no known loss.
     """
     curves = {curve.layer: curve for curve in sensitivity.curves}
-    losses = {}
-    for step in plan.steps:
-        for group in step.groups if isinstance(step, Prune) else ():
+    known = {point.block for point in sensitivity.blocks}
+    losses: dict[str, float] = {}
+    for step in (step for step in plan.steps if isinstance(step, Prune)):
+        for group in step.groups:
             curve = curves.get(group.layer)
             if curve is not None and group.width_after in curve.choices:
                 losses[group.layer] = sensitivity.joint_scale * curve.loss(group.width_after)
+        for block in known.intersection(step.removed_blocks):
+            first = next((layer for layer in layers if is_within(layer, block)), None)
+            if first is not None:
+                losses[first] = losses.get(first, 0.0) + sensitivity.block_loss(block)
     return losses

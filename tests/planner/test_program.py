@@ -7,6 +7,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgesdk.planner.block_costs import BlockCost, BlockPart
 from edgesdk.planner.departures import Departure, DepartureCost
 from edgesdk.planner.program import GAP, Limits, Losses, solve
 from edgesdk.planner.tables import CostTable, CostTables, Floats
@@ -46,11 +47,40 @@ def departure_costs(random: np.random.Generator) -> tuple[DepartureCost, ...]:
     return tuple(found)
 
 
+# Which groups the parts of a block's cost depend on, and at which moments it runs. In the first
+# block lies the layer "b", which may depart.
+BLOCKS = (("b", ((1, 2),), (1,)), ("c", ((0,), (2,)), (2, 3)), ("d", (), ()))
+MOMENTS = 4
+
+
+def block_costs(random: np.random.Generator, alive: Floats) -> tuple[BlockCost, ...]:
+    """Return blocks that save a little, the more the wider their groups are."""
+    found = []
+    for name, groups, moments in BLOCKS:
+        parts = []
+        for part in groups:
+            shape = tuple(WIDTHS[g] for g in part)
+            slower, larger = (np.sort(random.uniform(0, 2, shape)) for _ in range(2))
+            parts.append(BlockPart(groups=part, latency_ms=slower, weight_bytes=larger))
+        own = np.isin(np.arange(MOMENTS), moments)
+        found.append(
+            BlockCost(
+                block=name,
+                latency_ms=random.uniform(0, 1),
+                weight_bytes=random.uniform(0, 1),
+                container_bytes=random.uniform(0, 1),
+                parts=tuple(parts),
+                alive=np.where(own, alive, 0.0),
+            )
+        )
+    return tuple(found)
+
+
 def tables(
-    seed: int, *, weights_in_ram: bool, departing: bool = False
+    seed: int, *, weights_in_ram: bool, departing: bool = False, shortening: bool = False
 ) -> tuple[CostTables, Losses]:
     random = np.random.default_rng(seed)
-    moments = 4
+    moments = MOMENTS
     alive = tuple(
         -random.uniform(0, 3, (n, moments)) * np.linspace(1, 0, n)[:, None] for n in WIDTHS
     )
@@ -64,11 +94,14 @@ def tables(
         weights_in_ram=weights_in_ram,
         departures=departure_costs(random) if departing else (),
     )
-    widths = [np.linspace(1, 0, n) * random.uniform(0.1, 4) for n in WIDTHS]
-    if not departing:
-        return made, Losses(widths=widths)
-    changes = [-random.uniform(0, 0.2), random.uniform(0, 1), *-random.uniform(0, 0.2, 2)]
-    return made, Losses(widths=widths, departures=changes, network=1.0)
+    losses = Losses(widths=[np.linspace(1, 0, n) * random.uniform(0.1, 4) for n in WIDTHS])
+    if departing:
+        changes = [-random.uniform(0, 0.2), random.uniform(0, 1), *-random.uniform(0, 0.2, 2)]
+        losses = replace(losses, departures=changes, network=1.0)
+    if shortening:
+        made = replace(made, blocks=block_costs(random, made.alive_constant))
+        losses = replace(losses, blocks=random.uniform(0.1, 3, len(BLOCKS)).tolist())
+    return made, losses
 
 
 Departed = tuple[int, ...]
@@ -90,22 +123,27 @@ def departed_cost(
     return float(sum(getattr(c, name)[tuple(places[g] for g in c.groups)] for c in costs))
 
 
-def memory(made: CostTables, places: tuple[int, ...], departed: Departed = ()) -> float:
+def memory(made: CostTables, places: tuple[int, ...], stored: float, gone: Departed = ()) -> float:
+    """Return the peak over the moments that are left."""
     alive = made.alive_constant + sum(p[i] for p, i in zip(made.alive, places, strict=True))
-    stored = made.weight_bytes.at(places) + departed_cost(made, places, departed, "weight_bytes")
+    skipped = {t for b in gone for t in BLOCKS[b][2]}
+    left = [value for t, value in enumerate(alive) if t not in skipped]
     weights = stored if made.weights_in_ram else 0.0
-    return float(np.max(alive)) + made.resident.at(places) + weights
+    return float(np.max(left)) + made.resident.at(places) + weights
 
 
 def keeps(
-    made: CostTables, places: tuple[int, ...], limits: Limits, departed: Departed = ()
-) -> bool:
-    latency = made.latency_ms.at(places) + departed_cost(made, places, departed, "latency_ms")
-    stored = made.weight_bytes.at(places) + departed_cost(made, places, departed, "weight_bytes")
+    made: CostTables, places: tuple[int, ...], limits: Limits, departed: Departed = (),
+    gone: Departed = (),
+) -> bool:  # fmt: skip
+    latency, stored = made.costs_at(places, [made.blocks[b] for b in gone])
+    latency += departed_cost(made, places, departed, "latency_ms")
+    stored += departed_cost(made, places, departed, "weight_bytes")
+    containers = sum(made.blocks[b].container_bytes for b in gone)
     return (
         latency <= limits.latency_ms + 1e-6
-        and stored <= limits.weight_bytes + 1e-6
-        and memory(made, places, departed) <= limits.memory_bytes + 1e-6
+        and stored - containers <= limits.weight_bytes + 1e-6
+        and memory(made, places, stored, gone) <= limits.memory_bytes + 1e-6
     )
 
 
@@ -154,6 +192,56 @@ def test_widths_and_departures_are_chosen_together(
     least = min(losses.at(p, d) for p, d in fitting)
     assert found.loss <= least * (1 + 2 * GAP) + 1e-4
     assert 0 <= found.gap <= GAP
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 10**6),
+    limits=LIMITS,
+    weights_in_ram=st.booleans(),
+    departing=st.booleans(),
+)
+def test_widths_departures_and_blocks_are_chosen_together(
+    seed: int, limits: Limits, weights_in_ram: bool, departing: bool
+) -> None:
+    """A layer of a block that goes departs to nowhere."""
+    made, losses = tables(seed, weights_in_ram=weights_in_ram, departing=departing, shortening=True)
+    goings = [gone for n in range(4) for gone in itertools.combinations(range(len(BLOCKS)), n)]
+    allowed = [
+        (departed, gone)
+        for departed, gone in itertools.product(departed_sets(made), goings)
+        if not {made.departures[d].departure.layer for d in departed} & {BLOCKS[b][0] for b in gone}
+    ]
+    everything = [
+        (places, *switched)
+        for places in itertools.product(*map(range, WIDTHS))
+        for switched in allowed
+    ]
+    fitting = [(p, d, g) for p, d, g in everything if keeps(made, p, limits, d, g)]
+    found = solve([made], losses, [limits])
+    if not fitting:
+        assert found is None
+        return
+    assert found is not None
+    assert (found.departures, found.blocks) in allowed
+    assert keeps(made, found.places, limits, found.departures, found.blocks)
+    least = min(losses.at(p, d, g) for p, d, g in fitting)
+    assert found.loss <= least * (1 + 2 * GAP) + 1e-4
+    assert 0 <= found.gap <= GAP
+
+
+def test_no_block_goes_that_no_limit_asks_for() -> None:
+    made, losses = tables(6, weights_in_ram=False, shortening=True)
+    found = solve([made], losses, [Limits()])
+    assert found is not None
+    assert (found.blocks, found.loss) == ((), 0.0)
+
+
+def test_a_block_that_loses_nothing_goes() -> None:
+    made, losses = tables(6, weights_in_ram=False, shortening=True)
+    found = solve([made], replace(losses, blocks=[0.0, 1.0, 1.0]), [Limits()])
+    assert found is not None
+    assert found.blocks == (0,)
 
 
 def test_without_limits_every_layer_that_gains_departs() -> None:

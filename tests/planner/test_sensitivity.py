@@ -1,15 +1,18 @@
 """What a task's sensitivities say, measured on a network that trains in a second."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
 import torch
 from blobs_task import blobs
+from shortcuts import IMAGES, resnet
 from torch import nn
 
+from edgesdk.compress.depth import shortened
 from edgesdk.compress.prune import find_groups
+from edgesdk.compress.recalibrate import observe_norms, recalibrate
 from edgesdk.compress.removal import disconnected
 from edgesdk.planner.divergence import measure_divergence, run_batches
 from edgesdk.planner.options import option_for
@@ -144,3 +147,52 @@ def test_a_curve_is_what_was_measured_at_each_width(found: Sensitivity) -> None:
         ]
         rising = list(itertools.accumulate(reversed(measured), max))[::-1]
         assert curve.losses == pytest.approx(rising, rel=1e-6, abs=1e-12)
+
+
+@pytest.fixture(scope="module")
+def deep() -> Task:
+    """Four images told apart, without training, by a network whose blocks correct little."""
+    inputs = torch.randn(32, 3, 12, 12, generator=torch.Generator().manual_seed(5))
+    model = resnet((3, 2), (8, 16))
+    return replace(
+        blobs(),
+        model=model,
+        example_inputs=IMAGES,
+        calibration=lambda: iter([(inputs,)]),
+        training=None,
+        evaluate=None,
+    )
+
+
+def test_blocks_are_measured_alone_and_once_cheaper_ones_are_gone(deep: Task) -> None:
+    found = measured(deep)
+    assert found.moves_batch_norms
+    names = [point.block for point in found.blocks]
+    assert names == ["stages.0.0", "stages.0.1", "stages.0.2", "stages.1.1"]
+    (batch,) = calibration_batches(deep)
+    original = run_batches(deep.model.eval(), [batch])
+    reference = observe_norms(deep.model, [batch])
+
+    def loss_without(gone: Sequence[str]) -> float:
+        changed = recalibrate(shortened(deep.model, gone), reference)
+        outputs = run_batches(changed, [batch])
+        return measure_divergence(original, outputs, output_specs(deep)).loss
+
+    alone = {name: loss_without([name]) for name in names}
+    order = sorted(names, key=lambda name: alone[name])
+    so_far = [loss_without(order[:n]) for n in range(len(order) + 1)]
+    highest = list(itertools.accumulate(so_far, max))
+    wanted = {
+        name: max(alone[name], after - before)
+        for name, before, after in zip(order, highest, so_far[1:], strict=False)
+    }
+    assert {p.block: p.loss for p in found.blocks} == pytest.approx(wanted, rel=1e-5)
+    points = [point for point in found.joint if point.removed_blocks]
+    assert [len(point.removed_blocks) for point in points] == [1, 2, 3, 4]
+    for point in points:
+        assert point.loss == pytest.approx(so_far[len(point.removed_blocks)], rel=1e-5)
+        assert point.sum >= point.loss * (1 - 1e-6)
+
+
+def test_a_network_without_shortcuts_has_no_blocks(found: Sensitivity) -> None:
+    assert found.blocks == ()

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from edgesdk.plan import (
     AdaRound,
     BiasCorrection,
@@ -22,6 +24,8 @@ def test_every_step_says_what_it_does() -> None:
     prune = Prune(ratio=0.25, channel_multiple=1, importance="taylor", groups=(GROUP,))
     said: list[tuple[Step, str]] = [
         (prune, "stem 8 → 6"),
+        (replace(prune, removed_blocks=("a", "b")), "Remove a, b. Prune 25 %"),
+        (replace(prune, groups=(), removed_blocks=("a",)), "Remove a"),
         (Distil(**TRAINING), "at most 7 epochs"),  # type: ignore[arg-type]
         (Finetune(), "finetune()"),
         (Equalize(), "Equalise"),

@@ -5,11 +5,13 @@ from typing import Any
 import pytest
 import torch
 from blobs_task import blobs
+from shortcuts import IMAGES, resnet
 from torch import Tensor, nn
 
 from edgesdk.budget import Budget
 from edgesdk.cache import Cache
 from edgesdk.device import DeviceProfile
+from edgesdk.document import read_json, to_json
 from edgesdk.effort import Effort
 from edgesdk.errors import UsageError
 from edgesdk.plan import (
@@ -29,6 +31,7 @@ from edgesdk.stages import compression, preparation
 from edgesdk.stages.compression import compress, model_key, trains
 from edgesdk.stages.request import Request, resolve
 from edgesdk.task import Task
+from edgesdk.trace import trace
 
 GROUP = PrunedGroup(layer="0", width_before=96, removed=tuple(range(48)))
 PRUNE = Prune(ratio=0.5, channel_multiple=4, importance="taylor", groups=(GROUP,))
@@ -238,3 +241,71 @@ def test_rounding_for_a_quantizer_that_nobody_knows_is_refused(
     with pytest.raises(UsageError, match=f"a step {step.kind}.*'numpy'.*is not known"):
         compress(unknown, plan_of(step, Quantize(scheme="int8")))
     compress(unknown, plan_of(Equalize()))
+
+
+@pytest.fixture
+def request_deep(reference_device: DeviceProfile, tmp_path: Path) -> Request:
+    inputs = torch.randn(16, 3, 12, 12, generator=torch.Generator().manual_seed(5))
+    task = replace(
+        blobs(),
+        model=resnet((2, 2)),
+        example_inputs=IMAGES,
+        calibration=lambda: iter([(inputs,)]),
+        training=None,
+        evaluate=None,
+    )
+    return request_for(task, reference_device, tmp_path)
+
+
+SHORTER = Prune(
+    ratio=0.5,
+    channel_multiple=4,
+    importance="taylor",
+    groups=(PrunedGroup(layer="conv1", width_before=8, removed=(0, 1, 2, 3)),),
+    moves_batch_norms=True,
+    removed_blocks=("stages.0.1", "stages.1.1"),
+)
+
+
+def test_a_plan_without_blocks_gives_a_network_without_them(
+    request_deep: Request, tmp_path: Path
+) -> None:
+    """Also where a group is named by a layer of the block, and in a plan read from a file."""
+    named_inside = replace(SHORTER.groups[0], layer="stages.0.1.conv2")
+    plan = plan_of(SHORTER, Quantize(scheme="fp16"))
+    (tmp_path / "plan.json").write_text(to_json(plan), encoding="utf-8")
+    again = read_json(Plan, tmp_path / "plan.json")
+    assert again == plan
+    made = compress(request_deep, again).module
+    other = compress(request_deep, plan_of(replace(SHORTER, groups=(named_inside,)))).module
+    for module in (made, other):
+        assert isinstance(module.get_submodule("stages.0.1"), nn.Identity)
+        graph = trace(module, IMAGES, name="m")
+        layers = {op.layer for op in graph.ops}
+        assert not [name for name in layers if name.startswith(("stages.0.1", "stages.1.1"))]
+    assert all(
+        torch.equal(value, other.state_dict()[name]) for name, value in made.state_dict().items()
+    )
+    whole = compress(request_deep, plan_of(replace(SHORTER, removed_blocks=()))).module
+    assert sum(p.numel() for p in made.parameters()) < sum(p.numel() for p in whole.parameters())
+    assert not torch.equal(
+        made.get_buffer("stages.1.0.bn1.running_mean"),
+        whole.get_buffer("stages.1.0.bn1.running_mean"),
+    )
+
+
+def test_shapes_alone_lack_the_blocks_too(request_deep: Request) -> None:
+    plan = plan_of(SHORTER, Equalize())
+    made = compress(request_deep, plan, recovered=False).module
+    assert isinstance(made.get_submodule("stages.1.1"), nn.Identity)
+    key, other = (
+        model_key(request_deep, plan_of(step, Equalize()), recovered=False)
+        for step in (SHORTER, replace(SHORTER, removed_blocks=()))
+    )
+    assert key != other
+
+
+def test_a_plan_edited_to_name_a_block_that_cannot_go_is_refused(request_deep: Request) -> None:
+    for name, said in (("stages.1.0", "no residual block"), ("stages.7", "did you mean")):
+        with pytest.raises(UsageError, match=said):
+            compress(request_deep, plan_of(replace(SHORTER, removed_blocks=(name,))))

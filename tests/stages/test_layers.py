@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from shortcuts import IMAGES, resnet
 from torch import nn
 from whole_artifacts import plan
 
+from edgesdk.compress.depth import shortened
 from edgesdk.cost.latency import predict_latency
 from edgesdk.cost.size import stored_bytes
 from edgesdk.device import DeviceProfile
 from edgesdk.graph import OpGraph
 from edgesdk.plan import Prune, PrunedGroup, Quantize
-from edgesdk.planner.sensitivity import FormatPoint, GroupCurve, Sensitivity
+from edgesdk.planner.sensitivity import BlockPoint, FormatPoint, GroupCurve, Sensitivity
 from edgesdk.planner.widths import WidthModel
 from edgesdk.stages.layers import compare_layers
 from edgesdk.trace import trace
@@ -97,3 +101,29 @@ def test_what_a_narrowed_group_loses_stands_at_its_layer(reference_device: Devic
     edited = plan(scheme="fp32", steps=(pruned(15),))
     found = compare_layers(before, after, edited, runtime, known)
     assert {row.expected_loss for row in found.layers} == {None}
+
+
+def test_a_block_that_went_shows_its_loss_at_its_first_layer(
+    reference_device: DeviceProfile,
+) -> None:
+    model = resnet((2,), (8,))
+    before = trace(model, IMAGES, name="network")
+    after = trace(shortened(model, ["stages.0.1"]), IMAGES, name="network")
+    step = Prune(
+        ratio=0.0,
+        channel_multiple=4,
+        importance="taylor",
+        groups=(),
+        removed_blocks=("stages.0.1", "stages.0.9"),
+    )
+    known = replace(
+        sensitivity(before),
+        blocks=(BlockPoint(block="stages.0.0", loss=2.0), BlockPoint(block="stages.0.1", loss=0.5)),
+    )
+    made = plan(scheme="fp32", steps=(step,))
+    found = compare_layers(before, after, made, reference_device.runtime_for(None), known)
+    losses = {row.layer: row.expected_loss for row in found.layers if row.expected_loss}
+    assert losses == {"stages.0.1.conv1": 0.5}
+    gone = [row.layer for row in found.layers if row.after is None]
+    assert gone
+    assert all(layer.startswith("stages.0.1") for layer in gone)
