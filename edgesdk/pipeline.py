@@ -38,7 +38,7 @@ def compile_task(
     budget: Budget | None = None, plan: Plan | None = None, effort: Effort | None = None,
     bench: Bench | None = None, accelerator: str = "auto", schemes: Collection[str] = (),
     field_runtime: str | None = None, min_delegated: float | None = None,
-    cache: Path | None = None,
+    delegate: str | None = None, cache: Path | None = None,
     progress: Progress | None = None,
 ) -> CompileResult:  # fmt: skip
     """Return the result of compiling a task for a device under a budget, written to ``out``.
@@ -50,8 +50,9 @@ def compile_task(
     corrects the predictions for the next ones. ``schemes`` names the precisions that may be chosen,
     all where it is empty. ``field_runtime`` names an older runtime that the artifact is run on as
     well; the manifest says whether it runs there. ``min_delegated`` is the least share of operators
-    that a delegate must execute, as the file tells it. ``cache`` is where finished steps are kept
-    (default: the user's cache folder). Raises ``BudgetInfeasible`` (its ``result`` holds the
+    that a delegate must execute, as the file tells it. ``delegate`` names the target's back end
+    for the file (None: the first of the device's profile). ``cache`` is where finished steps are
+    kept (default: the user's cache folder). Raises ``BudgetInfeasible`` (its ``result`` holds the
     nearest plan and the limit that binds) when nothing fits; ``out`` is then not written.
     """
     destination = check_output(Path(out))
@@ -70,6 +71,7 @@ def compile_task(
             needs_toolchain=True,
             bench=bench,
             only=schemes,
+            delegate=delegate,
         )
         if field_runtime is not None:
             _prepare_field(request, field_runtime)
@@ -111,7 +113,7 @@ def _attempt(
 def plan_task(
     task: Task | str, *, device: Devices, target: str | None = None,
     budget: Budget | None = None, effort: Effort | None = None, accelerator: str = "auto",
-    schemes: Collection[str] = (),
+    schemes: Collection[str] = (), delegate: str | None = None,
     cache: Path | None = None, progress: Progress | None = None,
 ) -> CompileResult:  # fmt: skip
     """Return the decision and its reasons by prediction alone; nothing is trained or emitted.
@@ -131,6 +133,7 @@ def plan_task(
             progress=progress or Silent(),
             needs_toolchain=False,
             only=schemes,
+            delegate=delegate,
         )
         graph = learn_graph(request)
         request = for_graph(request, graph)

@@ -105,7 +105,7 @@ def test_only_xnnpack_runs_here() -> None:
 
 @pytest.mark.parametrize(
     ("scheme", "changes"),
-    [("fp16", {}), ("int8", {"integer_io": True}), ("fp32", {"delegate": "vulkan"})],
+    [("fp16", {}), ("int8", {"integer_io": True}), ("fp32", {"delegate": "qnn"})],
 )
 @toolchain
 def test_emit_refuses_what_capability_refuses(
