@@ -20,6 +20,7 @@ from edgesdk.task import InputSpec, OutputSpec
 from edgesdk.trace import trace
 from edgesdk_executorch.delegate import Delegate, innermost_layer
 from edgesdk_executorch.delegates import find_delegate
+from edgesdk_executorch.developer_files import RECORD, write_record
 from edgesdk_executorch.lowering import Lowered, lower, operator_calls
 from edgesdk_executorch.program import Program, Tensor, read_program
 from edgesdk_executorch.toolchain import TARGET_NAME, find_capability, tool_versions
@@ -49,8 +50,10 @@ def write_program(model: CompressedModel, runtime: Runtime, folder: Path) -> Emi
     _check_kernels(program, layer_of)
     _check_taken(program, delegate, layer_of)
     _check_integers(program, delegate, model, layer_of)
+    write_record(lowered.record, folder / RECORD)
     return Emission(
         files=(FILE,),
+        developer_files=(RECORD,),
         inputs=tuple(starmap(_spec, zip(program.inputs, model.inputs, strict=True))),
         outputs=tuple(starmap(_spec, zip(program.outputs, model.outputs, strict=True))),
         tool_versions=tool_versions(delegate.name),

@@ -21,9 +21,10 @@ from edgesdk_executorch.delegate import Delegate, innermost_layer
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lowered:
     """ExecuTorch's manager of the final program, and of each call of a delegate, in order, the
-    layer behind each handle of its nodes."""
+    layer behind each handle of its nodes; ``record`` is ExecuTorch's ETRecord of it."""
 
     final: Any
+    record: Any
     layers: tuple[Mapping[str, str], ...]
 
 
@@ -33,9 +34,12 @@ def lower(exported: ExportedProgram, delegate: Delegate, partitioner: Callable[[
 
     try:
         with _quiet():
-            edge = to_edge_transform_and_lower(exported, partitioner=[partitioner()])
+            edge = to_edge_transform_and_lower(
+                exported, partitioner=[partitioner()], generate_etrecord=True
+            )
             layers = tuple(delegate.finish(module) for module in _delegated(edge))
-            return Lowered(final=edge.to_executorch(), layers=layers)
+            final = edge.to_executorch()
+            return Lowered(final=final, record=final.get_etrecord(), layers=layers)
     except EdgeSDKError:
         raise
     except Exception as problem:

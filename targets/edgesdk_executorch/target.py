@@ -17,6 +17,7 @@ from edgesdk.target import (
     Toolchain,
     require,
 )
+from edgesdk.task import Tensors
 from edgesdk_executorch.delegates import find_delegate
 from edgesdk_executorch.toolchain import TARGET_NAME, find_capability, find_toolchain
 
@@ -69,6 +70,15 @@ class ExecuTorchTarget:
         from edgesdk_executorch.session import open_session
 
         return open_session(folder, emission, threads)
+
+    def bundle(
+        self, folder: Path, emission: Emission, inputs: Tensors, outputs: Tensors
+    ) -> tuple[str, ...]:
+        """Write ``model.bpte``, which ExecuTorch's own runners execute and compare."""
+        require(self.toolchain())
+        from edgesdk_executorch.developer_files import write_bundle
+
+        return (write_bundle(folder, emission, inputs, outputs),)
 
     def simulate(self, model: CompressedModel) -> Simulation:
         """Return what the file computes, in PyTorch: quantized, rounded to float16 or as it is."""
