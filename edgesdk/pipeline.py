@@ -73,8 +73,7 @@ def compile_task(
             only=schemes,
             delegate=delegate,
         )
-        if field_runtime is not None:
-            _prepare_field(request, field_runtime)
+        field_python = _prepare_field(request, field_runtime, root) if field_runtime else None
         if plan is not None:
             check_replay(request, plan)
         graph = learn_graph(request)
@@ -92,9 +91,9 @@ def compile_task(
         result = _result(request, attempt, artifact=destination)
     with writing(destination) as folder:
         seal(request, attempt, result, folder, original=graph, sensitivity=sensitivity)
-        if field_runtime is not None:
+        if field_runtime is not None and field_python is not None:
             request.progress.step(f"Running the artifact on {field_runtime}")
-            seal_field_run(folder, field_runtime)
+            seal_field_run(folder, field_runtime, field_python)
     return result
 
 
@@ -144,8 +143,8 @@ def plan_task(
     return _result(request, attempt, artifact=None)
 
 
-def _prepare_field(request: Request, name: str) -> None:
-    """Make the environment of an older runtime, so that a lack shows before any work."""
+def _prepare_field(request: Request, name: str, cache: Path) -> Path:
+    """Return the Python of an older runtime, its environment made now: a lack shows at once."""
     runner = field_runner(request.target.name, name)
     if request.runtime.vela is not None:
         raise UsageError(
@@ -153,7 +152,7 @@ def _prepare_field(request: Request, name: str) -> None:
             next_step="leave --runtime out",
         )
     request.progress.step(f"Preparing {name}")
-    runner.prepare_field(name)
+    return runner.prepare_field(name, cache)
 
 
 def _result(request: Request, attempt: Attempt, *, artifact: Path | None) -> CompileResult:

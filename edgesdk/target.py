@@ -262,9 +262,9 @@ class FieldRunner(Protocol):
 
     field_runtimes: tuple[str, ...]
 
-    def prepare_field(self, name: str) -> Path:
-        """Return the Python of an environment with that runtime, made where there is none yet;
-        ``TargetUnavailable`` where it cannot be."""
+    def prepare_field(self, name: str, cache: Path) -> Path:
+        """Return the Python of an environment with that runtime, made under the cache's folder
+        where there is none yet; ``TargetUnavailable`` where it cannot be."""
 
     def run_in_field(
         self, name: str, python: Path, folder: Path, emission: Emission, stacked: Arrays
