@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from edgesdk.compress.pt2e import quantize_graph
+from edgesdk.compressed import CompressedModel
+from edgesdk.cost.size import predict_size
 from edgesdk.device import Runtime
 from edgesdk.errors import ArtifactError, UnsupportedModel
 from edgesdk.scheme import SCHEMES
 from edgesdk.stages.delegation import delegated_share
+from edgesdk.trace import trace
 from edgesdk_executorch import TARGET, vulkan
 from edgesdk_executorch.delegates import DELEGATES
 from edgesdk_executorch.flattened import flatten, unflatten
@@ -36,6 +39,16 @@ class Sums(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cumsum(x, 1)
+
+
+def expect_size(model: CompressedModel, asked: Runtime, folder: Path) -> None:
+    """The file's bytes lie in the interval that was predicted."""
+    graph = trace(model.module, model.example_inputs, name="")
+    figure = predict_size(graph, "executorch", model.scheme, delegate=asked.delegate)
+    size = (folder / "model.pte").stat().st_size
+    assert figure.low is not None
+    assert figure.high is not None
+    assert figure.low <= size <= figure.high
 
 
 @pytest.mark.parametrize(
@@ -89,6 +102,7 @@ def test_int8_is_read_back_from_the_file_layer_by_layer(
     model = compressed("separable", "int8")
     emission = TARGET.emit(model, asked, tmp_path)
     assert backend in (tmp_path / "model.pte").read_bytes()
+    expect_size(model, asked, tmp_path)
     operators = TARGET.operators(tmp_path, emission)
     assert {count.where for count in operators} == {executor}
     assert delegated_share(operators) == 1.0
@@ -124,6 +138,7 @@ def test_what_the_gpu_does_not_take_stays_float32_and_is_named(tmp_path: Path) -
     """Convolutions of two images at once."""
     model = compressed("two_in_two_out", "fp16")
     emission = TARGET.emit(model, VULKAN, tmp_path)
+    expect_size(model, VULKAN, tmp_path)
     operators = TARGET.operators(tmp_path, emission)
     share = delegated_share(operators)
     assert share is not None
