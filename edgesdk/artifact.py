@@ -119,7 +119,8 @@ class Manifest:
     was compiled on; empty where a ``Task`` made in Python was given. ``layer_schemes`` names the
     layers that have another scheme than the network. ``elsewhere`` predicts the figures on the
     other devices of a fleet, by their names. ``host_files`` is what ``host_runtime`` runs
-    where ``files`` run on the device alone. ``field_runs`` are runs on older runtimes: what else
+    where ``files`` run on the device alone. ``developer_files`` are for the runtime's developer
+    tools, never shipped. ``field_runs`` are runs on older runtimes: what else
     is below ``minimum_runtime`` and was tried, never what a file's metadata claims.
     """
 
@@ -154,6 +155,7 @@ class Manifest:
     budget: tuple[Verdict, ...]
     device_commands: tuple[str, ...] = ()
     host_files: tuple[str, ...] = ()
+    developer_files: tuple[str, ...] = ()
     field_runs: tuple[FieldRun, ...] = ()
     measurement: Measurement | None = None
     task_reference: str = ""
@@ -270,7 +272,7 @@ def _check_files(manifest: Manifest, present: set[str]) -> None:
     """Raise ``ArtifactError`` unless the runtime's files, plan and golden vectors are all there."""
     if not manifest.files:
         raise ArtifactError("the manifest names no file for the runtime")
-    for name in (*manifest.files, *manifest.host_files, PLAN, GOLDEN):
+    for name in (*manifest.files, *manifest.host_files, *manifest.developer_files, PLAN, GOLDEN):
         if not any(file == name or file.startswith(f"{name}/") for file in present):
             raise ArtifactError(f"{name} belongs to the artifact but is not in the folder")
     if manifest.plan_sha256 != manifest.sha256.get(PLAN):

@@ -64,7 +64,8 @@ class Vela:
 class Runtime:
     """One way to run a file on the device: a target's format under a runtime on a unit.
 
-    - ``target``: which target emits for it; ``delegate`` which of the target's back ends.
+    - ``target``: which target emits for it; ``delegate`` which of the target's back ends. The
+      first of a target is the one it takes where nobody names a delegate.
     - ``runtime``, ``minimum_version``: what executes it on the device.
     - ``unit``, ``threads``: where, and on how many threads.
     - ``channel_multiple``: channel counts that are multiples of it run without waste.
@@ -153,24 +154,28 @@ class DeviceProfile:
         """The targets with a runtime on this device, its default first."""
         return tuple(dict.fromkeys(runtime.target for runtime in self.runtime))
 
-    def runtime_for(self, target: str | None) -> Runtime:
-        """Return the runtime of a target (None: the default); ``ProfileError`` if there is none."""
+    def runtime_for(self, target: str | None, delegate: str | None = None) -> Runtime:
+        """Return the first runtime of a target and a delegate (None: any of them).
+
+        Raises ``ProfileError`` if there is none.
+        """
         for runtime in self.runtime:
-            if target is None or runtime.target == target:
+            if target in (None, runtime.target) and delegate in (None, runtime.delegate):
                 return runtime
+        ways = ", ".join(f"{runtime.target} with {runtime.delegate}" for runtime in self.runtime)
+        asked = f"target {target!r}" if target is not None else "any target"
+        with_delegate = f" with delegate {delegate!r}" if delegate is not None else ""
         raise ProfileError(
-            f"{self.name} has no runtime for target {target!r}",
-            expected=f"one of {', '.join(self.targets)}",
+            f"{self.name} has no runtime for {asked}{with_delegate}", expected=f"one of {ways}"
         )
 
-    def hard_limits(self, target: str | None) -> Mapping[FigureName, float]:
-        """Return the limits nobody has to state: what is left of RAM and flash beside the runtime.
+    def hard_limits(self, runtime: Runtime) -> Mapping[FigureName, float]:
+        """Return the limits nobody has to state: what is left of RAM and flash beside a runtime.
 
         Only where flash is known, that is on microcontrollers; a phone's gigabytes never bind.
         """
         if self.flash_bytes is None:
             return {}
-        runtime = self.runtime_for(target)
         ram = runtime.runtime_ram_bytes.value if runtime.runtime_ram_bytes else 0.0
         flash = runtime.runtime_flash_bytes.value if runtime.runtime_flash_bytes else 0.0
         return {

@@ -38,7 +38,7 @@ def compile_task(
     budget: Budget | None = None, plan: Plan | None = None, effort: Effort | None = None,
     bench: Bench | None = None, accelerator: str = "auto", schemes: Collection[str] = (),
     field_runtime: str | None = None, min_delegated: float | None = None,
-    cache: Path | None = None,
+    delegate: str | None = None, cache: Path | None = None,
     progress: Progress | None = None,
 ) -> CompileResult:  # fmt: skip
     """Return the result of compiling a task for a device under a budget, written to ``out``.
@@ -50,8 +50,9 @@ def compile_task(
     corrects the predictions for the next ones. ``schemes`` names the precisions that may be chosen,
     all where it is empty. ``field_runtime`` names an older runtime that the artifact is run on as
     well; the manifest says whether it runs there. ``min_delegated`` is the least share of operators
-    that a delegate must execute, as the file tells it. ``cache`` is where finished steps are kept
-    (default: the user's cache folder). Raises ``BudgetInfeasible`` (its ``result`` holds the
+    that a delegate must execute, as the file tells it. ``delegate`` names the target's back end
+    for the file (None: the first of the device's profile). ``cache`` is where finished steps are
+    kept (default: the user's cache folder). Raises ``BudgetInfeasible`` (its ``result`` holds the
     nearest plan and the limit that binds) when nothing fits; ``out`` is then not written.
     """
     destination = check_output(Path(out))
@@ -70,9 +71,9 @@ def compile_task(
             needs_toolchain=True,
             bench=bench,
             only=schemes,
+            delegate=delegate,
         )
-        if field_runtime is not None:
-            _prepare_field(request, field_runtime)
+        field_python = _prepare_field(request, field_runtime, root) if field_runtime else None
         if plan is not None:
             check_replay(request, plan)
         graph = learn_graph(request)
@@ -90,9 +91,9 @@ def compile_task(
         result = _result(request, attempt, artifact=destination)
     with writing(destination) as folder:
         seal(request, attempt, result, folder, original=graph, sensitivity=sensitivity)
-        if field_runtime is not None:
+        if field_runtime is not None and field_python is not None:
             request.progress.step(f"Running the artifact on {field_runtime}")
-            seal_field_run(folder, field_runtime)
+            seal_field_run(folder, field_runtime, field_python)
     return result
 
 
@@ -111,7 +112,7 @@ def _attempt(
 def plan_task(
     task: Task | str, *, device: Devices, target: str | None = None,
     budget: Budget | None = None, effort: Effort | None = None, accelerator: str = "auto",
-    schemes: Collection[str] = (),
+    schemes: Collection[str] = (), delegate: str | None = None,
     cache: Path | None = None, progress: Progress | None = None,
 ) -> CompileResult:  # fmt: skip
     """Return the decision and its reasons by prediction alone; nothing is trained or emitted.
@@ -131,6 +132,7 @@ def plan_task(
             progress=progress or Silent(),
             needs_toolchain=False,
             only=schemes,
+            delegate=delegate,
         )
         graph = learn_graph(request)
         request = for_graph(request, graph)
@@ -141,8 +143,8 @@ def plan_task(
     return _result(request, attempt, artifact=None)
 
 
-def _prepare_field(request: Request, name: str) -> None:
-    """Make the environment of an older runtime, so that a lack shows before any work."""
+def _prepare_field(request: Request, name: str, cache: Path) -> Path:
+    """Return the Python of an older runtime, its environment made now: a lack shows at once."""
     runner = field_runner(request.target.name, name)
     if request.runtime.vela is not None:
         raise UsageError(
@@ -150,7 +152,7 @@ def _prepare_field(request: Request, name: str) -> None:
             next_step="leave --runtime out",
         )
     request.progress.step(f"Preparing {name}")
-    runner.prepare_field(name)
+    return runner.prepare_field(name, cache)
 
 
 def _result(request: Request, attempt: Attempt, *, artifact: Path | None) -> CompileResult:

@@ -209,6 +209,7 @@ class Plan:
     ``front`` are the options that nothing beats, the fastest first; ``prices`` what moving a limit
     would buy; ``gap`` how far the chosen widths may be from the best, as a share of their loss.
     ``elsewhere`` predicts the figures on the other devices of a fleet, by their names.
+    ``delegate`` is the target's back end that was planned for, empty in plans that do not say.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -230,6 +231,7 @@ class Plan:
     gap: float
     seed: int
     elsewhere: Mapping[str, Mapping[FigureName, Figure]] = field(default_factory=dict)
+    delegate: str = ""
     schema_version: Literal[1] = 1
 
     @property

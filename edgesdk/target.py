@@ -133,7 +133,8 @@ class Emission:
 
     ``host_files`` are what runs on this machine where the runtime's files run on the device alone:
     the same network before a compiler that leaves a command stream. They stay with the artifact
-    and are not for the device. ``estimates`` are figures that this compiler tells of its result.
+    and are not for the device. ``developer_files`` are for the runtime's own developer tools, on no
+    device and off every size. ``estimates`` are figures that this compiler tells of its result.
     ``layer_of`` maps a runtime operator's name to the model
     layer it came from, where the converter keeps that. ``device_commands`` are what has to be run
     once, in the folder of the files on the device, before the runtime can load them.
@@ -148,6 +149,7 @@ class Emission:
     layer_of: Mapping[str, str]
     device_commands: tuple[str, ...] = ()
     host_files: tuple[str, ...] = ()
+    developer_files: tuple[str, ...] = ()
     estimates: Mapping[FigureName, Figure] = field(default_factory=dict)
 
     @property
@@ -260,15 +262,26 @@ class FieldRunner(Protocol):
 
     field_runtimes: tuple[str, ...]
 
-    def prepare_field(self, name: str) -> Path:
-        """Return the Python of an environment with that runtime, made where there is none yet;
-        ``TargetUnavailable`` where it cannot be."""
+    def prepare_field(self, name: str, cache: Path) -> Path:
+        """Return the Python of an environment with that runtime, made under the cache's folder
+        where there is none yet; ``TargetUnavailable`` where it cannot be."""
 
     def run_in_field(
         self, name: str, python: Path, folder: Path, emission: Emission, stacked: Arrays
     ) -> tuple[RuntimeIdentity, Arrays]:
         """Return who ran the file and the outputs ``[M, B, ...]``; ``ArtifactError`` where it does
         not run there."""
+
+
+@runtime_checkable
+class Bundler(Protocol):
+    """What a target may do besides: join a file with inputs and the outputs expected of it."""
+
+    def bundle(
+        self, folder: Path, emission: Emission, inputs: Tensors, outputs: Tensors
+    ) -> tuple[str, ...]:
+        """Write what the runtime's own tools check the file with beside it, and return its names;
+        ``[N, ...]`` inputs and outputs are in PyTorch's layout."""
 
 
 @cache

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from edgesdk.artifact import GOLDEN, Check, Manifest, inside, read_manifest
+from edgesdk.cache import default_root
 from edgesdk.compress.evaluation import evaluate_task
 from edgesdk.document import to_builtins
 from edgesdk.errors import ArtifactError, UsageError, unknown_name
@@ -126,7 +127,8 @@ def open_artifact(folder: Path, manifest: Manifest) -> ArtifactProcess:
 def verify_in_field(folder: Path, name: str, python: Path | None = None) -> Verification:
     """Return whether an artifact answers its golden vectors on an older runtime, by its name.
 
-    ``python`` is that of an environment that has the runtime; without it one is made in the cache.
+    ``python`` is that of an environment that has the runtime; without it one is made in the user's
+    cache folder.
     What does not run there is a check that failed, with the reason. The signal to noise is held to
     the precision's own threshold (``edgesdk.parity``): an old runtime rounds otherwise.
 
@@ -147,7 +149,7 @@ def verify_in_field(folder: Path, name: str, python: Path | None = None) -> Veri
     runtime = name
     try:
         identity, outputs = runner.run_in_field(
-            name, python or runner.prepare_field(name), folder, emission, stacked
+            name, python or runner.prepare_field(name, default_root()), folder, emission, stacked
         )
     except ArtifactError as problem:
         checks.append(Check(name="runs there", passed=False, detail=problem.found))

@@ -49,7 +49,7 @@ def test_what_a_target_has_against_a_runtime(folder: Path) -> None:
     path = write(folder, "iphone_12", ('"iOS17"', '"iOS3"'))
     assert profile_problems(path) == ()
     assert "unknown minimum_version of a Core ML runtime 'iOS3'" in said(path)
-    path = write(folder, "host", ('delegate = "xnnpack"', 'delegate = "vulkan"'))
+    path = write(folder, "host", ('delegate = "xnnpack"', 'delegate = "qnn"'))
     assert "emits no fp32 for its executorch runtime" in said(path)
 
 

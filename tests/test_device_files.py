@@ -143,7 +143,7 @@ def test_int8_is_faster_only_where_the_unit_multiplies_it_faster() -> None:
 def test_microcontroller_leaves_room_for_its_runtime(name: str) -> None:
     profile = load_device(name)
     assert profile.flash_bytes is not None
-    limits = profile.hard_limits("tflite")
+    limits = profile.hard_limits(profile.runtime_for("tflite"))
     assert 0 < limits["memory_bytes"] < profile.ram_bytes.value
     assert 0 < limits["flash_bytes"] < profile.flash_bytes.value
 

@@ -20,6 +20,9 @@ LEAST_MEASUREMENTS = 3
 """Artifacts of one target and scheme: with fewer, a scale and a floor cannot be told apart and
 nothing shows whether they agree."""
 
+Measurable = tuple[str, str, Scheme]
+"""What a measurement corrects: a target's files for a delegate in a scheme."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
@@ -34,12 +37,13 @@ class Measured:
 class Refinement:
     """The refined profile, the pairs behind it, and which coefficients were kept and why.
 
-    ``pairs`` holds predicted (by the old profile) and measured milliseconds, by target and scheme.
+    ``pairs`` holds predicted (by the old profile) and measured milliseconds, by target, delegate
+    and scheme.
     """
 
     profile: DeviceProfile
-    pairs: Mapping[tuple[str, Scheme], tuple[tuple[float, float], ...]]
-    kept: Mapping[tuple[str, Scheme], str]
+    pairs: Mapping[Measurable, tuple[tuple[float, float], ...]]
+    kept: Mapping[Measurable, str]
 
 
 def read_measured(
@@ -102,10 +106,10 @@ def refine(device: DeviceProfile, measured: Sequence[Measured]) -> Refinement:
     Raises ``MeasurementError`` for a measurement of another device, runtime or thread count, and
     ``ArtifactError`` for an artifact without the graph it was emitted from.
     """
-    pairs: dict[tuple[str, Scheme], tuple[tuple[float, float], ...]] = {}
+    pairs: dict[Measurable, tuple[tuple[float, float], ...]] = {}
     for item in measured:
         pair = (_predicted_ms(device, item), item.measurement.p50_ms)
-        key = (item.manifest.target, item.manifest.scheme)
+        key = (item.manifest.target, item.manifest.delegate, item.manifest.scheme)
         pairs[key] = (*pairs.get(key, ()), pair)
     kept = {
         key: f"{len(found)} measurement(s), {LEAST_MEASUREMENTS} are needed"
@@ -113,9 +117,10 @@ def refine(device: DeviceProfile, measured: Sequence[Measured]) -> Refinement:
         if len(found) < LEAST_MEASUREMENTS
     }
     refined = device
-    for (target, scheme), found in pairs.items():
-        if (target, scheme) not in kept:
-            refined = calibrate(refined, target, scheme, found)
+    for key, found in pairs.items():
+        if key not in kept:
+            target, delegate, scheme = key
+            refined = calibrate(refined, target, scheme, found, delegate=delegate)
     return Refinement(profile=replace(refined, calibrated_from=device.name), pairs=pairs, kept=kept)
 
 
@@ -126,7 +131,7 @@ def _predicted_ms(device: DeviceProfile, item: Measured) -> float:
             f"{item.folder} was measured on {measurement.device!r}",
             expected=f"measurements of {device.name!r}",
         )
-    runtime = device.runtime_for(manifest.target)
+    runtime = device.runtime_for(manifest.target, manifest.delegate)
     departures = measurement.identity.departures(
         runtime=runtime.runtime, unit=runtime.unit, threads=runtime.threads
     )

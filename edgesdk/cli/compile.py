@@ -16,6 +16,7 @@ from edgesdk.cli.console import Answer
 from edgesdk.cli.options import (
     AcceleratorOption,
     BinaryOption,
+    DelegateOption,
     DevicesOption,
     DownloadOption,
     DropOption,
@@ -52,7 +53,8 @@ CandidatesOnOption = Annotated[
 def compile_command(
     *, task: TaskArgument, device: DevicesOption,
     out: Annotated[Path, typer.Option("-o", "--out", help="The artifact folder to write.")],
-    target: TargetOption = None, latency: LatencyOption = None, memory: MemoryOption = None,
+    target: TargetOption = None, delegate: DelegateOption = None,
+    latency: LatencyOption = None, memory: MemoryOption = None,
     size: SizeOption = None, download: DownloadOption = None, energy: EnergyOption = None,
     max_drop: DropOption = None, scheme: SchemeOption = None,
     plan: PlanOption = None, on: CandidatesOnOption = None,
@@ -98,6 +100,7 @@ def compile_command(
         load_task(task, allow_pickle=allow_pickle),
         device=device,
         target=target,
+        delegate=delegate,
         budget=budget,
         effort=Effort.parse(effort, time),
         plan=read_json(Plan, plan, error=UsageError) if plan else None,
@@ -141,6 +144,7 @@ def _keep_measurement(out: Path) -> None:
 @command(app, "plan")
 def plan_command(
     *, task: TaskArgument, device: DevicesOption, target: TargetOption = None,
+    delegate: DelegateOption = None,
     latency: LatencyOption = None, memory: MemoryOption = None, size: SizeOption = None,
     download: DownloadOption = None, energy: EnergyOption = None, max_drop: DropOption = None,
     effort: EffortOption = "standard", time: TimeOption = None, scheme: SchemeOption = None,
@@ -171,6 +175,7 @@ def plan_command(
         load_task(task, allow_pickle=allow_pickle),
         device=device,
         target=target,
+        delegate=delegate,
         budget=budget,
         effort=Effort.parse(effort, time),
         accelerator=accelerator,

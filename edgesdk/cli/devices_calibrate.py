@@ -92,7 +92,7 @@ def _refine(name: str, measured: list[Path], out: Path | None) -> Answer:
     stored = [item.measurement for item in default_store().all()]
     here = [item for item in stored if item.device == device.name]
     result = refine(device, read_measured(measured, here))
-    kept = {f"{target} {scheme}": reason for (target, scheme), reason in result.kept.items()}
+    kept = {" ".join(key): reason for key, reason in result.kept.items()}
     if len(kept) == len(result.pairs):
         raise MeasurementError(
             f"the coefficients of {device.name} are kept: "
@@ -107,10 +107,10 @@ def _refine(name: str, measured: list[Path], out: Path | None) -> Answer:
         "file": str(path),
         "kept": kept,
         "pairs": {
-            f"{target} {scheme}": [
+            " ".join(key): [
                 {"predicted_ms": predicted, "measured_ms": found} for predicted, found in pairs
             ]
-            for (target, scheme), pairs in result.pairs.items()
+            for key, pairs in result.pairs.items()
         },
         "fits": _fits(result.profile),
     }

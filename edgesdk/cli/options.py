@@ -38,6 +38,14 @@ TargetOption = Annotated[
     str | None,
     typer.Option("--target", help="executorch, coreml, tflite or onnx; default: the device's own."),
 ]
+DelegateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--delegate",
+        help="The target's back end that executes the file: xnnpack, vulkan or coreml for "
+        "executorch; default: the device's first.",
+    ),
+]
 LatencyOption = Annotated[
     str | None,
     typer.Option("--latency", help="Median inference, as 8ms, or 25% of the float baseline."),

@@ -249,7 +249,8 @@ def _replace_clamps(model: GraphModule) -> None:
 
     The quantizer passes an int8 tensor through hardtanh and would leave float around the others.
     With an upper bound of 1, hardtanh's default, it goes the other way: the bound gets lost on
-    the way to XNNPACK's serializer, which then fails.
+    the way to XNNPACK's serializer, which then fails. Bounds become floats where the tensor is
+    float: Core ML takes no others.
     """
     for node in model.graph.nodes:
         if node.target in _RELU6:
@@ -257,9 +258,16 @@ def _replace_clamps(model: GraphModule) -> None:
         elif node.target not in (*_CLAMPS, _aten.clamp.default):
             continue
         if len(node.args) == 3 and None not in node.args:
-            is_lost = node.args[2] == 1 and node.args[1] != -1
+            source, low, high = _arguments(node)
+            if node.meta["val"].is_floating_point():
+                node.args = (source, float(low), float(high))
+            is_lost = high == 1 and low != -1
             node.target = _aten.clamp.default if is_lost else _aten.hardtanh.default
     model.recompile()
+
+
+def _arguments(node: Node) -> tuple[Any, ...]:
+    return node.args
 
 
 def _replace_batch_norms(model: GraphModule) -> None:

@@ -47,9 +47,11 @@ class Correction:
 
 def calibrate(
     device: DeviceProfile, target: str, scheme: Scheme, pairs: Sequence[tuple[float, float]], *,
-    estimate_factor: float = 1.0,
+    delegate: str | None = None, estimate_factor: float = 1.0,
 ) -> DeviceProfile:  # fmt: skip
     """Return a new profile that agrees with ``(predicted_ms, measured_ms)`` pairs of a target.
+
+    They are of its runtime with ``delegate``, without one of its first.
 
     Two numbers are learned (``Correction``): a scale of everything that grows with the network, and
     the time an inference takes before its first kernel. One measurement moves the scale; several of
@@ -71,7 +73,7 @@ def calibrate(
     for predicted_ms, measured_ms in pairs:
         _check_latency("predicted", predicted_ms)
         _check_latency("measured", measured_ms)
-    runtime = device.runtime_for(target)
+    runtime = device.runtime_for(target, delegate)
     cost = _calibrated(cost_of(runtime, scheme), pairs, estimate_factor)
     calibrated = replace(runtime, precisions={**runtime.precisions, scheme: cost})
     runtimes = tuple(calibrated if item is runtime else item for item in device.runtime)

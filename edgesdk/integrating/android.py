@@ -25,6 +25,11 @@ def _refuses(interface: Interface) -> str | None:
     manifest = interface.manifest
     if manifest.runtime not in _TYPES:
         return f"it runs on {manifest.runtime}, and an Android app runs LiteRT or ExecuTorch"
+    if manifest.runtime == "executorch" and manifest.delegate != "xnnpack":
+        return (
+            f"it is for {manifest.delegate}, and ExecuTorch's library on Maven brings XNNPACK "
+            "alone: build one with that delegate, and load the file as ExecuTorch's guide says"
+        )
     taken = _TYPES[manifest.runtime]
     for tensor in (*manifest.inputs, *manifest.outputs):
         if tensor.dtype not in taken or (tensor.dtype == "int8") != (tensor.scale is not None):

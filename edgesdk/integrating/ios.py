@@ -14,6 +14,8 @@ _TYPES: Mapping[str, tuple[str, ...]] = {
     "coreml": ("float32", "float16", "int32"),
     "executorch": ("float32", "int32", "int64"),
 }
+_BACKENDS = ("xnnpack", "coreml")
+"""What ExecuTorch's Swift package brings, each as a product of its own."""
 _SWIFT = (
     "Constants.swift", "Measurement.swift", "Model.swift", "Processing.swift", "SampleView.swift",
     "SelfTest.swift",
@@ -24,6 +26,8 @@ def _refuses(interface: Interface) -> str | None:
     manifest = interface.manifest
     if manifest.runtime not in _TYPES:
         return f"it runs on {manifest.runtime}, and an iOS app runs Core ML or ExecuTorch"
+    if manifest.runtime == "executorch" and manifest.delegate not in _BACKENDS:
+        return f"it is for {manifest.delegate}, and ExecuTorch's Swift package has {_BACKENDS}"
     taken = _TYPES[manifest.runtime]
     for tensor in (*manifest.inputs, *manifest.outputs):
         if tensor.dtype not in taken or tensor.scale is not None:

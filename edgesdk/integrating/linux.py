@@ -24,6 +24,8 @@ def _refuses(interface: Interface) -> str | None:
     runtime = interface.manifest.runtime
     if runtime not in _RUNTIMES:
         return f"it runs on {runtime}, and a Linux app runs LiteRT or ExecuTorch"
+    if runtime == "executorch" and interface.manifest.delegate != "xnnpack":
+        return f"it is for {interface.manifest.delegate}, and ExecuTorch's wheel has XNNPACK alone"
     return None
 
 

@@ -64,6 +64,7 @@ def write_plan(
         gap=assessment.gap,
         seed=seed,
         elsewhere=assessment.elsewhere,
+        delegate=runtime.delegate,
     )
 
 

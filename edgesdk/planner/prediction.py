@@ -33,6 +33,7 @@ def predict_costs(
         integer_io=runtime.integer_io,
         layer_schemes=layer_schemes,
         vela=runtime.vela is not None,
+        delegate=runtime.delegate,
     )
     latency = predict_latency(graph, runtime, scheme, layer_schemes).total
     figures: dict[FigureName, Figure] = {

@@ -14,7 +14,7 @@ from edgesdk.stages.request import Request
 
 # Who executes an operator where the file says so; elsewhere the runtime decides when it loads it.
 _LEFT = frozenset({"portable", "cpu"})
-_DELEGATES = frozenset({"xnnpack", "ethos-u"})
+_DELEGATES = frozenset({"xnnpack", "vulkan", "coreml-delegate", "ethos-u"})
 
 
 def delegated_share(operators: Sequence[OpCount]) -> float | None:

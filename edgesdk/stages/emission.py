@@ -56,7 +56,7 @@ def emit(request: Request, model: CompressedModel, key: str) -> Emitted:
         files = folder / _FILES
         files.mkdir()
         emission = request.target.emit(model, request.runtime, files)
-        written = (*emission.files, *emission.host_files)
+        written = (*emission.files, *emission.host_files, *emission.developer_files)
         missing = [name for name in written if not (files / name).exists()]
         if missing or not emission.files:
             raise OutputError(f"target {request.target.name!r} did not write {missing or 'a file'}")

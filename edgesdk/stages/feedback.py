@@ -66,6 +66,7 @@ class Knowledge:
                 request.runtime.target,
                 scheme,
                 pairs,
+                delegate=request.runtime.delegate,
                 estimate_factor=self.estimate_factor,
             )
         return device
@@ -217,7 +218,9 @@ class Search:
         can_score = self.sensitivity.metric is not None
         budget, objective = resolve_budget(request.budget, can_score=can_score)
         conditions = request.conditions(budget, self.baseline.figures, self.baseline.elsewhere)
-        corrected = knowledge.corrected(request).runtime_for(request.runtime.target)
+        corrected = knowledge.corrected(request).runtime_for(
+            request.runtime.target, request.runtime.delegate
+        )
         return {**request.runtimes, "": corrected}, conditions, objective
 
 

@@ -25,12 +25,14 @@ from edgesdk.report.text import render_text
 from edgesdk.verification import Verification, verify_in_field
 
 
-def seal_field_run(folder: Path, name: str) -> Manifest:
+def seal_field_run(folder: Path, name: str, python: Path) -> Manifest:
     """Return the manifest with a run on that runtime, manifest and report written again.
+
+    ``python`` is that of the environment that has it.
 
     A file that does not run there is no error: it is what the manifest then says.
     """
-    result = verify_in_field(folder, name)
+    result = verify_in_field(folder, name, python)
     manifest = read_manifest(folder)
     manifest = replace(manifest, field_runs=(*manifest.field_runs, _told(result, name)))
     plan, layers = read_json(Plan, folder / PLAN), read_json(LayerChanges, folder / LAYERS)

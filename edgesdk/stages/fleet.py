@@ -15,6 +15,9 @@ from edgesdk.figure import Figures
 # accelerator that Vela compiles for.
 _DECIDE_THE_FILE = ("runtime", "integer_io", "vela")
 
+# Whose files are compiled for one delegate, where others are delegated when they are loaded.
+_ONE_DELEGATE = frozenset({"executorch"})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
@@ -36,9 +39,9 @@ def common_target(devices: Sequence[DeviceProfile], target: str | None) -> str |
     if target is not None or len(devices) == 1:
         return target
     first, *others = devices
-    for shared in first.targets:
-        if all(shared in other.targets for other in others):
-            return shared
+    for runtime in first.runtime:
+        if all(_reads_its_file(other, runtime) for other in others):
+            return runtime.target
     each = "; ".join(f"{device.name}: {', '.join(device.targets)}" for device in devices)
     raise UsageError(
         f"no target has a runtime on every one of the devices ({each})",
@@ -54,7 +57,13 @@ def members_of(first: Runtime, others: Sequence[DeviceProfile]) -> tuple[Member,
     """
     members = []
     for device in others:
-        runtime = device.runtime_for(first.target)
+        if not _reads_its_file(device, first):
+            raise UsageError(
+                f"{device.title} needs another file: it has no {first.target} for {first.delegate}",
+                expected="devices that one file can run on",
+                next_step=f"compile for {device.name} apart",
+            )
+        runtime = device.runtime_for(first.target, _delegate_of_file(first))
         for what in _DECIDE_THE_FILE:
             mine, theirs = getattr(first, what), getattr(runtime, what)
             if mine != theirs:
@@ -65,6 +74,17 @@ def members_of(first: Runtime, others: Sequence[DeviceProfile]) -> tuple[Member,
                 )
         members.append(Member(device=device, runtime=runtime))
     return tuple(members)
+
+
+def _delegate_of_file(runtime: Runtime) -> str | None:
+    """Return the delegate that a file for the runtime is compiled for, None where it is open."""
+    return runtime.delegate if runtime.target in _ONE_DELEGATE else None
+
+
+def _reads_its_file(device: DeviceProfile, first: Runtime) -> bool:
+    """Return whether a device has a runtime of the same target, and delegate where that counts."""
+    delegate = _delegate_of_file(first)
+    return any(r.target == first.target and delegate in (None, r.delegate) for r in device.runtime)
 
 
 def joint_runtime(first: Runtime, members: Sequence[Member]) -> Runtime:
@@ -93,11 +113,11 @@ def fleet_conditions(
     ``elsewhere`` are the float original's figures on the others, by their names, which relative
     limits are of. The file's bytes and its accuracy are the same everywhere and asked once.
     """
-    limits = first.device.hard_limits(first.runtime.target)
+    limits = first.device.hard_limits(first.runtime)
     conditions = absolute_conditions(budget, baseline, limits)
     own = replace(budget, size_bytes=None, download_bytes=None, max_drop=None)
     for other in others:
         name = other.device.name
-        limits = other.device.hard_limits(other.runtime.target)
+        limits = other.device.hard_limits(other.runtime)
         conditions += absolute_conditions(own, elsewhere[name], limits, device=name)
     return conditions

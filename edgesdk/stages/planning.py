@@ -65,6 +65,7 @@ def check_replay(request: Request, plan: Plan) -> None:
         "task": (plan.task_key, request.key),
         "device": (plan.device, request.device.name),
         "target": (plan.target, request.target.name),
+        "delegate": (plan.delegate or request.runtime.delegate, request.runtime.delegate),
         "fleet": (sorted(plan.elsewhere), sorted(m.device.name for m in request.others)),
     }
     for what, (planned, asked) in wanted.items():

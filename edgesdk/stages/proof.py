@@ -224,7 +224,8 @@ def _prove_by_reading(
     """Prove by reading alone; accuracy is predicted by simulating the file's arithmetic."""
     parity = Parity(
         status="not verified",
-        runtime=f"nothing on this machine runs {request.runtime.runtime}",
+        runtime=f"nothing on this machine runs {request.runtime.runtime} files for "
+        f"{request.runtime.delegate}",
         samples=0,
         sqnr_db=None,
         maximum_error=None,

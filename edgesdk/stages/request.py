@@ -137,20 +137,22 @@ class Request:
 def resolve(
     task: Task, *, device: Devices, target: str | None, budget: Budget, effort: Effort,
     accelerator: str, cache: Cache, progress: Progress, needs_toolchain: bool,
-    bench: Bench | None = None, only: Collection[str] = (),
+    bench: Bench | None = None, only: Collection[str] = (), delegate: str | None = None,
 ) -> Request:  # fmt: skip
     """Return the request, or raise the error that says what does not fit together.
 
     ``needs_toolchain`` is false where nothing will be emitted (``plan``). ``only`` names the
-    schemes that may be chosen, all that are possible where it is empty.
+    schemes that may be chosen, all that are possible where it is empty. ``delegate`` is the
+    target's back end that executes the file, None for the profile's first.
     """
     profile, *rest = profiles = _profiles(device)
     bench = _check_bench(bench, profile)
     target = common_target(profiles, target)
     for each in profiles:
         _check_target(each, target)
-    others = members_of(profile.runtime_for(target), rest)
-    runtime = joint_runtime(profile.runtime_for(target), others)
+    first = _runtime(profile, target, delegate)
+    others = members_of(first, rest)
+    runtime = joint_runtime(first, others)
     if bench is not None:
         _check_unit(bench, profile, runtime)
     found = find_target(runtime.target)
@@ -276,6 +278,18 @@ def _check_target(profile: DeviceProfile, target: str | None) -> None:
     raise UsageError(
         f"{profile.title} has no runtime for target {target!r}",
         expected=f"--target {' or '.join(profile.targets)}",
+        next_step=f"see 'edgesdk devices show {profile.name}'",
+    )
+
+
+def _runtime(profile: DeviceProfile, target: str | None, delegate: str | None) -> Runtime:
+    """Return the runtime that was asked for; a delegate alone also says which target."""
+    known = [r.delegate for r in profile.runtime if target in (None, r.target)]
+    if delegate is None or delegate in known:
+        return profile.runtime_for(target, delegate)
+    listing = f"{profile.title} has {', '.join(known)}"
+    raise UsageError(
+        unknown_name("delegate", delegate, known, listing=listing),
         next_step=f"see 'edgesdk devices show {profile.name}'",
     )
 

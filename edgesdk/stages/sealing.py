@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,8 +34,9 @@ from edgesdk.stages.attempt import Attempt
 from edgesdk.stages.emission import Emitted
 from edgesdk.stages.layers import compare_layers
 from edgesdk.stages.request import Request
-from edgesdk.stages.runnable import describe_runnable, hashes, write_runnable
+from edgesdk.stages.runnable import Runnable, describe_runnable, hashes, write_runnable
 from edgesdk.stored_graph import write_graph
+from edgesdk.target import Bundler
 from edgesdk.task import Tensors
 from edgesdk.trace import trace
 
@@ -52,6 +54,7 @@ def seal(
     assert proof is not None
     emitted = proof.runnable.emitted
     write_runnable(proof.runnable, folder)
+    developer_files = _write_developer_files(request, proof.runnable, folder)
     (folder / PLAN).write_text(to_json(attempt.plan), encoding="utf-8")
     graph = trace(emitted.model.module, emitted.model.example_inputs, name=request.task.name)
     write_graph(graph, folder / GRAPH)
@@ -60,6 +63,7 @@ def seal(
     (folder / LAYERS).write_text(to_json(layers), encoding="utf-8")
     described = replace(
         describe_runnable(request, proof.runnable, folder),
+        developer_files=developer_files,
         plan_sha256=sha256_of(folder / PLAN),
         baseline=result.baseline,
         predicted=result.predicted,
@@ -76,6 +80,18 @@ def seal(
     (folder / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
     (folder / MANIFEST_SHA256).write_text(manifest_seal(folder), encoding="utf-8")
     return manifest
+
+
+def _write_developer_files(request: Request, runnable: Runnable, folder: Path) -> tuple[str, ...]:
+    """Write what the runtime's own tools read beside the files, and return its names."""
+    emitted = runnable.emitted
+    for name in emitted.emission.developer_files:
+        shutil.copyfile(emitted.folder / name, folder / name)
+    names = emitted.emission.developer_files
+    if isinstance(request.target, Bundler):
+        golden, outputs = runnable.golden, runnable.golden_outputs
+        names += request.target.bundle(folder, emitted.emission, golden, outputs)
+    return names
 
 
 def read_golden(path: Path) -> tuple[Tensors, Tensors]:

@@ -95,7 +95,7 @@ class Dataflow:
         weight = self.stored_weight(op) if op.kind in _MULTIPLYING else None
         if weight is not None and stored_type(weight) not in _EIGHT_BITS:
             return False
-        fed = self._fed(op)
+        fed = self.fed(op)
         return bool(fed) and all(self._is_int8(name, op) for name in fed)
 
     def count_operators(self) -> tuple[OpCount, ...]:
@@ -109,7 +109,7 @@ class Dataflow:
         for op in self.computed:
             key = (op.kind, self.told_dtype(op))
             counts[key] += 1
-            for array in self._stored(op):
+            for array in self.stored(op):
                 if id(array) not in seen:
                     seen.add(id(array))
                     stored[key] += stored_bytes(stored_type(array), array.size)
@@ -120,17 +120,18 @@ class Dataflow:
             for (kind, dtype), count in sorted(counts.items())
         )
 
-    def _stored(self, op: Operation) -> Iterator[NDArray[Any]]:
+    def stored(self, op: Operation) -> Iterator[NDArray[Any]]:
+        """Yield the constant tensors an operation reads, as stored, without indices and shapes."""
         for parameter in op.arguments:
             decoder = self.decoder(op, parameter)
             if decoder is not None:
-                yield from self._stored(decoder)
+                yield from self.stored(decoder)
                 continue
             array = self.program.constant(op, parameter)
             if array is not None and array.ndim > 0 and array.dtype.name not in _INDEX_TYPES:
                 yield array
 
-    def _fed(self, op: Operation) -> list[str]:
+    def fed(self, op: Operation) -> list[str]:
         """Return the values an operation is fed, without constants and decoded weights."""
         return [
             binding.name

@@ -1,4 +1,4 @@
-"""ExecuTorch: PyTorch's own runtime for phones and boards; emits ``model.pte`` for XNNPACK."""
+"""ExecuTorch: PyTorch's own runtime for phones and boards; emits ``model.pte`` for a delegate."""
 
 from edgesdk_executorch.target import TARGET
 

@@ -13,12 +13,12 @@ from edgesdk.layer_format import LayerFormat, name_exceptions, op_formats
 from edgesdk.scheme import Scheme
 from edgesdk.target import Emission
 from edgesdk.trace import trace
+from edgesdk_executorch.delegate import Delegate
+from edgesdk_executorch.delegates import DELEGATES
 from edgesdk_executorch.node import Node
 from edgesdk_executorch.program import Program
 from edgesdk_executorch.toolchain import TARGET_NAME
 
-# Operators that XNNPACK computes in int8 and the quantizer marks wherever it meets them.
-_QUANTIZABLE = ("add", "multiply", "concatenate2", "concatenate3", "concatenate4", "concatenate5")
 _NAMED_AT_MOST = 5
 
 
@@ -27,12 +27,15 @@ def check_program(
 ) -> tuple[Check, ...]:
     """Return the checks of a program against the model it was emitted from."""
     graph = trace(model.module, model.example_inputs, name="")
+    called = {node.where for node in program.nodes}
+    # A file has one; where nothing is delegated, any of them says so.
+    delegate = next((each for each in DELEGATES if each.executor in called), DELEGATES[0])
     return (
         _check_tensors(program, emission),
         _check_weights(program, graph),
         _check_precision(program, emission, model, graph),
-        _check_islands(program, emission, model.scheme),
-        _check_delegation(program, emission),
+        _check_islands(program, emission, model.scheme, delegate),
+        _check_delegation(program, emission, delegate),
     )
 
 
@@ -68,12 +71,14 @@ def _check_precision(
 ) -> Check:
     """Every convolution and linear layer is in its own scheme, weights and arithmetic both.
 
-    A layer that XNNPACK cannot have in the scheme asked for is in the one that the rules name, and
-    is named here too.
+    A layer that the delegate cannot have in the scheme asked for is in the one that the rules
+    name, and is named here too.
     """
     expected = _expected(graph, model)
     # What is no layer of the model: a batch norm that became a convolution.
-    other = LayerFormat(scheme="int8" if model.scheme == "int8" else "fp32")
+    # In a network of float16, ExecuTorch's own kernels compute in float32 what was left to them.
+    left = LayerFormat(scheme="fp32")
+    other = LayerFormat(scheme=model.scheme if model.scheme in ("int8", "fp16") else "fp32")
     weighted = [node for node in program.nodes if node.weight_shape is not None]
     wrong, exceptions = [], []
     missing = dict(model.layer_schemes)
@@ -81,6 +86,8 @@ def _check_precision(
         layer = emission.layer_of.get(node.name, "")
         missing.pop(layer, None)
         wanted = expected.get((layer, math.prod(node.weight_shape or ())), other)
+        if model.scheme == "fp16" and node.where == "portable":
+            wanted = left
         exceptions.append((layer, wanted))
         if node.scheme != wanted.scheme:
             wrong.append(node)
@@ -110,7 +117,9 @@ def _expected(graph: OpGraph, model: CompressedModel) -> dict[tuple[str, int], L
     }
 
 
-def _check_islands(program: Program, emission: Emission, scheme: Scheme) -> Check:
+def _check_islands(
+    program: Program, emission: Emission, scheme: Scheme, delegate: Delegate
+) -> Check:
     """No operator between int8 operators was left in float that could be int8; the rest is named.
 
     A product or sum counts as left only if all it reads comes from int8: ``x * sigmoid(x)`` reads
@@ -123,7 +132,9 @@ def _check_islands(program: Program, emission: Emission, scheme: Scheme) -> Chec
     avoidable = [
         node
         for node in in_float
-        if node.op in _QUANTIZABLE and not node.constants and to_float.issuperset(node.reads)
+        if node.op in delegate.quantizable
+        and not node.constants
+        and to_float.issuperset(node.reads)
     ]
     detail = f"{len(in_float)} operators compute in float"
     if in_float:
@@ -131,11 +142,11 @@ def _check_islands(program: Program, emission: Emission, scheme: Scheme) -> Chec
     return Check(name="float islands", passed=not avoidable, detail=detail)
 
 
-def _check_delegation(program: Program, emission: Emission) -> Check:
+def _check_delegation(program: Program, emission: Emission, delegate: Delegate) -> Check:
     """The delegate executes the model; whatever it does not is named."""
-    outside = [node for node in program.nodes if node.where != "xnnpack"]
+    outside = [node for node in program.nodes if node.where != delegate.executor]
     inside = len(program.nodes) - len(outside)
-    detail = f"XNNPACK executes {inside} of {len(program.nodes)} operators"
+    detail = f"{delegate.title} executes {inside} of {len(program.nodes)} operators"
     if outside:
         detail += f"; outside {_listed(outside, emission)}"
     return Check(name="delegation", passed=inside > 0, detail=detail)

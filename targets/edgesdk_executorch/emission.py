@@ -1,31 +1,32 @@
-"""Emission: a compressed model through ``torch.export`` and XNNPACK into ``model.pte``."""
+"""Emission: a compressed model through ``torch.export`` and a delegate into ``model.pte``."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from itertools import starmap
+from itertools import islice, starmap
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.export import ExportedProgram
-from torch.fx import Node as FxNode
 
 from edgesdk.artifact import TensorSpec
 from edgesdk.compress.pt2e import export_graph, quantize_graph
 from edgesdk.compressed import CompressedModel
 from edgesdk.device import Runtime
-from edgesdk.errors import UnsupportedModel, first_line
+from edgesdk.errors import UnsupportedModel
 from edgesdk.layer_format import require_formats
-from edgesdk.scheme import DYNAMIC_SCHEMES
+from edgesdk.scheme import DYNAMIC_SCHEMES, FLOAT_SCHEMES
 from edgesdk.target import Emission, refuse_schemes
 from edgesdk.task import InputSpec, OutputSpec
 from edgesdk.trace import trace
+from edgesdk_executorch.delegate import Delegate, innermost_layer
+from edgesdk_executorch.delegates import find_delegate
+from edgesdk_executorch.developer_files import RECORD, write_record
+from edgesdk_executorch.lowering import Lowered, lower, operator_calls
 from edgesdk_executorch.program import Program, Tensor, read_program
-from edgesdk_executorch.toolchain import TARGET_NAME, find_capability, find_toolchain
+from edgesdk_executorch.toolchain import TARGET_NAME, find_capability, tool_versions
 
 FILE = "model.pte"
+_NAMED_AT_MOST = 5
 
 
 def write_program(model: CompressedModel, runtime: Runtime, folder: Path) -> Emission:
@@ -35,106 +36,76 @@ def write_program(model: CompressedModel, runtime: Runtime, folder: Path) -> Emi
     layer and operator where the model cannot be exported or lowered.
     """
     refuse_schemes(find_capability(runtime), model)
+    delegate = find_delegate(runtime.delegate)
+    assert delegate is not None  # or every scheme would have been refused
     if model.layer_schemes or model.scheme in DYNAMIC_SCHEMES:
         graph = trace(model.module, model.example_inputs, name="")
         require_formats(graph, TARGET_NAME, model.scheme, model.layer_schemes)
-    exported = _export(model)
-    lowered, final = _lower(exported)
-    (folder / FILE).write_bytes(final.buffer)
+    lowered = lower(
+        _export(model, delegate), delegate, lambda: delegate.partitioner(model, runtime)
+    )
+    (folder / FILE).write_bytes(lowered.final.buffer)
     program = read_program(folder, FILE)
-    layer_of = _layers(program, lowered, final)
+    layer_of = _layers(program, lowered)
     _check_kernels(program, layer_of)
+    _check_taken(program, delegate, layer_of)
+    _check_integers(program, delegate, model, layer_of)
+    write_record(lowered.record, folder / RECORD)
     return Emission(
         files=(FILE,),
+        developer_files=(RECORD,),
         inputs=tuple(starmap(_spec, zip(program.inputs, model.inputs, strict=True))),
         outputs=tuple(starmap(_spec, zip(program.outputs, model.outputs, strict=True))),
-        tool_versions={p.name: str(p.found) for p in find_toolchain().packages},
+        tool_versions=tool_versions(delegate.name),
         layer_of=layer_of,
     )
 
 
-def _export(model: CompressedModel) -> ExportedProgram:
-    """Return the program to lower, row-major throughout: XNNPACK takes no other inputs."""
-    graph = export_graph(model) if model.schemes == {"fp32"} else quantize_graph(model)
+def _export(model: CompressedModel, delegate: Delegate) -> ExportedProgram:
+    """Return the program to lower, row-major throughout: XNNPACK takes no other inputs.
+
+    It is float32 where the network is float16, too: the delegate rounds then.
+    """
+    graph = export_graph(model) if model.schemes <= set(FLOAT_SCHEMES) else quantize_graph(model)
+    delegate.prepare(graph)
     for tensor in (*graph.parameters(), *graph.buffers()):
         # A copy: contiguous() keeps odd strides of dimensions of size 1, which XNNPACK refuses.
         tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
     return torch.export.export(graph, tuple(x.contiguous() for x in model.example_inputs))
 
 
-def _lower(exported: ExportedProgram) -> tuple[Any, Any]:
-    """Return the lowered program, whose graph still knows the layers, and the final one."""
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import to_edge_transform_and_lower
-
-    try:
-        lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
-        return lowered, lowered.to_executorch()
-    except Exception as problem:
-        operator, layer = _place(str(problem), exported)
-        raise UnsupportedModel(
-            f"ExecuTorch cannot lower {operator} of layer {layer}: {_with_cause(problem)}",
-            expected="operators of the Core ATen set, without complex numbers",
-            next_step=f"replace {operator} in {layer}, or choose another target",
-        ) from problem
-
-
-def _place(message: str, exported: ExportedProgram) -> tuple[str, str]:
-    """Return the first operator of the program that a message names, and its layer."""
-    for graph in _graphs(exported):
-        for node in _calls(graph):
-            names = (str(node.target), node.target.name().partition(".")[0])  # type: ignore[union-attr]
-            if any(re.search(rf"(?<![\w]){re.escape(name)}(?!\w)", message) for name in names):
-                return names[0], _layer(node) or "(the model)"
-    return "an operator", "(unknown)"
-
-
-def _graphs(exported: ExportedProgram) -> Iterator[torch.fx.Graph]:
-    yield exported.graph
-    try:
-        yield exported.run_decompositions().graph
-    except Exception:  # noqa: BLE001 - the failure that is being explained may be this very one
-        return
-
-
-def _with_cause(problem: BaseException) -> str:
-    """Return the first line of a message, and behind it that of the cause, if there is one."""
-    cause = f" ({_with_cause(problem.__cause__)})" if problem.__cause__ else ""
-    return first_line(problem).rstrip('".:') + cause
-
-
-def _calls(graph: torch.fx.Graph) -> Iterator[FxNode]:
-    """Yield the nodes that call an operator, in order."""
-    for node in graph.nodes:
-        if isinstance(node.target, torch._ops.OpOverload):
-            yield node
-
-
-def _layer(node: FxNode) -> str:
-    """Return the path of the innermost module that a node came from."""
-    return next((path for path, _ in reversed(node.meta.get("nn_module_stack", {}).values())), "")
-
-
-def _layers(program: Program, lowered: Any, final: Any) -> dict[str, str]:
+def _layers(program: Program, lowered: Lowered) -> dict[str, str]:
     """Return the layer of each of the file's operators, by name, as far as the graphs tell.
 
-    Delegated nodes carry a handle into the graph that was lowered; the runtime's own kernels are
-    called in the order of the final graph.
+    Delegates are called, and the runtime's own kernels too, in the order of the final graph.
     """
-    # Quantize and dequantize nodes share the handle of what they surround, but know no layer.
-    handles = {
-        node.meta["debug_handle"]: _layer(node)
-        for module in lowered.exported_program().graph_module.children()
-        if hasattr(module, "original_module")
-        for node in module.original_module.graph.nodes
-        if "debug_handle" in node.meta and _layer(node)
-    }
-    found = {n.name: handles.get(n.handle, "") for n in program.nodes if n.where == "xnnpack"}
     kernels = [node for node in program.nodes if node.where == "portable"]
-    calls = list(_calls(final.exported_program().graph))
+    layers = dict(zip(program.delegate_calls, lowered.layers, strict=True))
+    found = {
+        node.name: layers[node.instruction].get(node.handle, "")
+        for node in program.nodes
+        if node.handle is not None
+    }
+    calls = list(operator_calls(lowered.final.exported_program().graph))
     if len(kernels) == len(calls):
-        found |= {kernel.name: _layer(call) for kernel, call in zip(kernels, calls, strict=True)}
+        pairs = zip(kernels, calls, strict=True)
+        found |= {kernel.name: innermost_layer(call) for kernel, call in pairs}
     return {name: layer for name, layer in found.items() if layer}
+
+
+def _check_taken(program: Program, delegate: Delegate, layer_of: dict[str, str]) -> None:
+    """Raise ``UnsupportedModel`` where the delegate took nothing: the file would be another's."""
+    if any(node.where == delegate.executor for node in program.nodes):
+        return
+    left = (
+        f"{node.op} of layer {layer_of.get(node.name, '(the model)')}" for node in program.nodes
+    )
+    raise UnsupportedModel(
+        f"{delegate.title} takes no operator of this model: "
+        f"{', '.join(islice(left, _NAMED_AT_MOST)) or 'there is none'}",
+        expected="at least one operator that the delegate executes",
+        next_step="choose another --delegate or --target",
+    )
 
 
 def _check_kernels(program: Program, layer_of: dict[str, str]) -> None:
@@ -150,9 +121,28 @@ def _check_kernels(program: Program, layer_of: dict[str, str]) -> None:
             layer = layer_of.get(node.name, "(the model)")
             raise UnsupportedModel(
                 f"ExecuTorch has no {'3-D ' if is_3d else ''}kernel for {node.op} of layer {layer}",
-                expected="operators that XNNPACK or ExecuTorch's portable kernels compute",
+                expected="operators that the delegate or ExecuTorch's portable kernels compute",
                 next_step=f"replace {node.op} in {layer}, or choose another target",
             )
+
+
+def _check_integers(
+    program: Program, delegate: Delegate, model: CompressedModel, layer_of: dict[str, str]
+) -> None:
+    """Raise ``UnsupportedModel`` for a layer that the delegate computes in float from int8 weights:
+    it would be decoded at every inference, and slower than float."""
+    left = [
+        f"{layer_of.get(node.name, '(the model)')} ({node.op}, {node.precision})"
+        for node in program.nodes
+        if model.schemes == {"int8"} and node.weight_dtype and node.scheme != "int8"
+    ]
+    if left and not delegate.runs_here:
+        raise UnsupportedModel(
+            f"{delegate.title} computes {len(left)} layers in float although their weights are "
+            f"int8: {', '.join(left[:_NAMED_AT_MOST])}",
+            expected="layers that it computes in int8",
+            next_step="choose among --scheme fp16 and fp32, or another --delegate",
+        )
 
 
 def _spec(tensor: Tensor, meaning: InputSpec | OutputSpec) -> TensorSpec:

@@ -13,6 +13,7 @@ _SCHEMES: Mapping[tuple[str, str], Scheme] = {
     ("int8", "int8"): "int8",
     ("dynamic int8->float32", "int8"): "int8_dynamic",
     ("dynamic int8->float32", "int4"): "int4_dynamic",
+    ("float16", "int8"): "w8",
 }
 
 
@@ -20,12 +21,13 @@ _SCHEMES: Mapping[tuple[str, str], Scheme] = {
 class Node:
     """One operator of the file.
 
-    ``name`` is unique in the file. ``dtype`` is what it computes in ("int8", "float32"), or
-    ``from->to`` where it converts. ``where`` is "xnnpack", or "portable" for ExecuTorch's own
-    kernels. ``weight_dtype`` and ``weight_shape`` describe the filter of a convolution or linear
-    layer, None for all others. ``constants`` maps each constant it reads to its bytes. ``reads``
-    names the nodes of the same delegate whose results it takes, "" standing for an input of the
-    delegate. ``handle`` is the number that leads back to the exported graph, where there is one.
+    ``name`` is unique in the file, behind the number of its instruction. ``dtype`` is what it
+    computes in ("int8", "float32"), or ``from->to`` where it converts. ``where`` is a delegate's
+    ``executor`` ("xnnpack"), or "portable" for ExecuTorch's own kernels. ``weight_dtype`` and
+    ``weight_shape`` describe the filter of a convolution or linear layer, None for all others.
+    ``constants`` maps each constant it reads to its bytes. ``reads`` names the nodes of the same
+    delegate whose results it takes, "" standing for an input of the delegate. ``handle`` leads back
+    to the exported graph, where there is one.
     """
 
     name: str
@@ -36,7 +38,12 @@ class Node:
     reads: tuple[str, ...] = ()
     weight_dtype: str | None = None
     weight_shape: tuple[int, ...] | None = None
-    handle: int | None = None
+    handle: str | None = None
+
+    @property
+    def instruction(self) -> int:
+        """The position of the program's instruction that the operator is, or is in."""
+        return int(self.name.partition(".")[0])
 
     @property
     def precision(self) -> str:

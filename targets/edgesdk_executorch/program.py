@@ -10,10 +10,8 @@ from typing import Any
 
 from edgesdk.artifact import OpCount, inside
 from edgesdk.errors import ArtifactError
-from edgesdk_executorch import xnnpack
+from edgesdk_executorch.delegates import delegate_of
 from edgesdk_executorch.node import Node
-
-_XNNPACK_ID = "XnnpackBackend"
 
 # Which argument of a kernel is its filter.
 _WEIGHT_ARGUMENT = {"aten::convolution.out": 1, "aten::linear.out": 1}
@@ -32,13 +30,15 @@ class Program:
     """The method ``forward`` of a ``.pte``.
 
     ``planned_bytes`` is what the file tells the runtime to allocate for the tensors outside
-    delegates; a delegate's own workspace comes on top and is nowhere stated.
+    delegates; a delegate's own workspace comes on top and is nowhere stated. ``delegate_calls``
+    are the positions of calls of a delegate among the instructions, in order.
     """
 
     nodes: tuple[Node, ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     planned_bytes: int
+    delegate_calls: tuple[int, ...]
 
 
 def read_program(folder: Path, name: str) -> Program:
@@ -79,15 +79,21 @@ def count_operators(program: Program) -> tuple[OpCount, ...]:
 
 
 def _read_plan(program: Any, plan: Any) -> Program:
+    from executorch.exir.schema import DelegateCall
+
     nodes: list[Node] = []
+    delegate_calls = []
     for chain in plan.chains:
         for position, instruction in enumerate(chain.instructions):
             nodes += _read_instruction(program, plan, instruction.instr_args, position)
+            if isinstance(instruction.instr_args, DelegateCall):
+                delegate_calls.append(position)
     return Program(
         nodes=tuple(nodes),
         inputs=tuple(_tensor(plan.values[index].val) for index in plan.inputs),
         outputs=tuple(_tensor(plan.values[index].val) for index in plan.outputs),
         planned_bytes=sum(plan.non_const_buffer_sizes),
+        delegate_calls=tuple(delegate_calls),
     )
 
 
@@ -97,13 +103,14 @@ def _read_instruction(program: Any, plan: Any, call: Any, position: int) -> Iter
     if isinstance(call, KernelCall):
         yield _kernel(program, plan, call, position)
     elif isinstance(call, DelegateCall):
-        delegate = plan.delegates[call.delegate_index]
-        if delegate.id != _XNNPACK_ID:
-            name = f"{delegate.id}_{position}"
-            yield Node(name=name, op=name, dtype="unknown", where=delegate.id, constants={})
+        called = plan.delegates[call.delegate_index]
+        delegate = delegate_of(called.id)
+        if delegate is None:
+            name = f"{called.id}_{position}"
+            yield Node(name=name, op=name, dtype="unknown", where=called.id, constants={})
             return
-        payload = program.backend_delegate_data[delegate.processed.index].data
-        yield from xnnpack.read_nodes(bytes(payload), f"{position}.")
+        payload = program.backend_delegate_data[called.processed.index].data
+        yield from delegate.read_nodes(bytes(payload), f"{position}.")
 
 
 def _kernel(program: Any, plan: Any, call: Any, position: int) -> Node:

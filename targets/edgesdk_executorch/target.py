@@ -17,11 +17,13 @@ from edgesdk.target import (
     Toolchain,
     require,
 )
-from edgesdk_executorch.toolchain import DELEGATE, TARGET_NAME, find_capability, find_toolchain
+from edgesdk.task import Tensors
+from edgesdk_executorch.delegates import find_delegate
+from edgesdk_executorch.toolchain import TARGET_NAME, find_capability, find_toolchain
 
 
 class ExecuTorchTarget:
-    """Emits ``model.pte`` for ExecuTorch's XNNPACK delegate, in float32, int8 or int4."""
+    """Emits ``model.pte`` for ExecuTorch's delegates XNNPACK, Vulkan and Core ML."""
 
     name = TARGET_NAME
 
@@ -56,8 +58,11 @@ class ExecuTorchTarget:
         return check_program(read_program(folder, emission.files[0]), emission, model)
 
     def host_runtime(self, runtime: Runtime) -> HostRuntime | None:
-        """Return "executorch": XNNPACK runs on this machine's CPU as on the device's."""
-        return HostRuntime(name=TARGET_NAME) if runtime.delegate == DELEGATE else None
+        """Return "executorch" for XNNPACK, which runs on this machine's CPU as on the device's;
+        None for GPUs and Apple's chips."""
+        delegate = find_delegate(runtime.delegate)
+        runs_here = delegate is not None and delegate.runs_here
+        return HostRuntime(name=TARGET_NAME) if runs_here else None
 
     def open(self, folder: Path, emission: Emission, host_runtime: str, threads: int) -> Session:
         """Load the file into ExecuTorch's own runtime."""
@@ -66,14 +71,21 @@ class ExecuTorchTarget:
 
         return open_session(folder, emission, threads)
 
-    def simulate(self, model: CompressedModel) -> Simulation | None:
-        """Return the quantized PyTorch graph, which XNNPACK follows to one step; None for float."""
-        if model.schemes == {"fp32"}:
-            return None
+    def bundle(
+        self, folder: Path, emission: Emission, inputs: Tensors, outputs: Tensors
+    ) -> tuple[str, ...]:
+        """Write ``model.bpte``, which ExecuTorch's own runners execute and compare."""
         require(self.toolchain())
-        from edgesdk_executorch.simulation import simulate_quantized
+        from edgesdk_executorch.developer_files import write_bundle
 
-        return simulate_quantized(model)
+        return (write_bundle(folder, emission, inputs, outputs),)
+
+    def simulate(self, model: CompressedModel) -> Simulation:
+        """Return what the file computes, in PyTorch: quantized, rounded to float16 or as it is."""
+        require(self.toolchain())
+        from edgesdk_executorch.simulation import simulate_model
+
+        return simulate_model(model)
 
 
 TARGET: Target = ExecuTorchTarget()

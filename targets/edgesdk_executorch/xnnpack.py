@@ -1,23 +1,19 @@
-"""The XNNPACK delegate's payload: a flatbuffer inside the ``.pte`` with nodes and types.
-
-ExecuTorch serialises the graph by the schema it ships; ``flatc``, which it ships too, turns the
-payload back into JSON here. It runs in a process of its own, so a damaged file cannot crash us.
-"""
+"""XNNPACK: float and int8 on CPUs; its payload is a flatbuffer with nodes and types."""
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from edgesdk.errors import ArtifactError
+from edgesdk.compressed import CompressedModel
+from edgesdk.device import Runtime
+from edgesdk.scheme import Scheme
+from edgesdk_executorch.delegate import Delegate, layer_of_handle, take_as_it_is
+from edgesdk_executorch.flatc import decode
 from edgesdk_executorch.node import Node
 
-_FLATC_TIMEOUT_S = 120.0
+_EXECUTOR = "xnnpack"
 _NO_VALUE = 2**32 - 1
 _NO_HANDLE = 2**16 - 1
 _HEADER_BYTES = 30
@@ -27,7 +23,6 @@ _DTYPES = {
     "qcint8": "int8", "qdint8": "dynamic int8", "qint32": "int32", "qcint32": "int32",
     "int32": "int32", "qcint4": "int4", "qbint4": "int4",
 }  # fmt: skip
-_NON_FINITE = re.compile(r"(?<=[:\[,])(\s*)(-?)(inf|nan)(?=\s*[,\]}])")
 
 
 def read_nodes(payload: bytes, prefix: str) -> Iterator[Node]:
@@ -51,32 +46,10 @@ def _decode(payload: bytes) -> Any:
         XNNHeader,
         _get_schema_bytes,
     )
-    from executorch.exir._serialize._flatbuffer import _get_flatc_path
 
     header = XNNHeader.from_bytes(payload[:_HEADER_BYTES])
     end = header.flatbuffer_offset + header.flatbuffer_size
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "schema.fbs").write_bytes(_get_schema_bytes())
-        (folder / "graph.bin").write_bytes(payload[header.flatbuffer_offset : end])
-        options = ["--json", "--strict-json", "--defaults-json", "--raw-binary", "-o", name]
-        files = [str(folder / "schema.fbs"), "--", str(folder / "graph.bin")]
-        result = subprocess.run(  # noqa: S603 - a fixed program, its arguments are our own paths
-            [_get_flatc_path(), *options, *files],
-            capture_output=True,
-            timeout=_FLATC_TIMEOUT_S,
-            check=False,
-        )
-        if result.returncode != 0:
-            raise ArtifactError(
-                "the program's XNNPACK payload is damaged: flatc ended with exit code "
-                f"{result.returncode}",
-                next_step="copy the artifact again, or compile it anew",
-            )
-        text = (folder / "graph.json").read_text(encoding="utf-8")
-    # flatc writes C's names for numbers that JSON has no word for; Python's parser knows others.
-    names = {"inf": "Infinity", "nan": "NaN"}
-    return json.loads(_NON_FINITE.sub(lambda m: m[1] + m[2] + names[m[3]], text))
+    return decode(payload[header.flatbuffer_offset : end], _get_schema_bytes(), what="XNNPACK")
 
 
 def _flatten(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,12 +76,12 @@ def _node(
         name=name,
         op=_operator_name(kind),
         dtype=result if source == result else f"{source}->{result}",
-        where="xnnpack",
+        where=_EXECUTOR,
         constants=dict(item for value in operands for item in _constants(value, constants)),
         reads=tuple(producers.get(value["id_out"], "") for value in activations),
         weight_dtype=_dtype(weight) if weight else None,
         weight_shape=tuple(weight["dims"]) if weight else None,
-        handle=None if entry["debug_handle"] == _NO_HANDLE else entry["debug_handle"],
+        handle=None if entry["debug_handle"] == _NO_HANDLE else str(entry["debug_handle"]),
     )
 
 
@@ -136,3 +109,55 @@ def _dtype(value: Mapping[str, Any]) -> str:
 def _operator_name(kind: str) -> str:
     """Return ``depthwise_conv2d`` for ``XNNDepthwiseConv2d``."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.removeprefix("XNN")).lower()
+
+
+def _refusal(scheme: Scheme, runtime: Runtime) -> str | None:
+    if scheme == "fp16":
+        return (
+            "ExecuTorch serialises every XNNPACK convolution weight as float32, so a float16 "
+            "file is no smaller"
+        )
+    if scheme in ("w8", "w4"):
+        return (
+            "XNNPACK computes weight-only formats wrongly in this version of ExecuTorch; "
+            f"{'int8' if scheme == 'w8' else 'int4'}_dynamic stores the same weights"
+        )
+    return None
+
+
+def _partitioner(model: CompressedModel, runtime: Runtime) -> Any:
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+
+    return XnnpackPartitioner()
+
+
+DELEGATE = Delegate(
+    name="xnnpack",
+    title="XNNPACK",
+    backend_id="XnnpackBackend",
+    executor=_EXECUTOR,
+    mixes={
+        "fp32": ("int8_dynamic", "int4_dynamic"),
+        "int8": ("fp32", "int8_dynamic", "int4_dynamic"),
+        "int8_dynamic": ("fp32", "int4_dynamic"),
+        "int4_dynamic": ("fp32", "int8_dynamic"),
+    },
+    unmixed=(
+        "the ranges of static int8 are calibrated through the whole network: make int8 the "
+        "network's scheme and name the layers that leave it"
+    ),
+    runs_here=True,
+    quantizable=(
+        "add",
+        "multiply",
+        "concatenate2",
+        "concatenate3",
+        "concatenate4",
+        "concatenate5",
+    ),
+    refusal=_refusal,
+    prepare=take_as_it_is,
+    partitioner=_partitioner,
+    finish=layer_of_handle,
+    read_nodes=read_nodes,
+)

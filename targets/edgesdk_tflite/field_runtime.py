@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 
 from edgesdk.artifact import inside
-from edgesdk.cache import default_root
 from edgesdk.errors import ArtifactError, TargetUnavailable, UsageError
 from edgesdk.measurement import RuntimeIdentity
 from edgesdk.target import Arrays, Emission
@@ -38,12 +37,12 @@ _RUN_TIMEOUT_S = 900.0
 _MOST_OUTPUT_BYTES = 1 << 31
 
 
-def prepare_environment() -> Path:
-    """Return the Python of an environment with tflite-runtime, made in the cache if need be.
+def prepare_environment(cache: Path) -> Path:
+    """Return the Python of an environment with tflite-runtime, made under ``cache`` if need be.
 
     Raises ``TargetUnavailable`` where no fitting Python is here or the packages cannot be had.
     """
-    folder = default_root() / "runtimes" / f"{NAME}-{VERSION}"
+    folder = cache / "runtimes" / f"{NAME}-{VERSION}"
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     if (folder / _COMPLETE).exists():
         return python

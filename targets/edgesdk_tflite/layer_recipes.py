@@ -96,6 +96,12 @@ def layer_behind(tensor: str, layer_of: Mapping[str, str]) -> str:
     return layer_of.get(name, "")
 
 
+def place(tensor: str, layer_of: Mapping[str, str]) -> str:
+    """Return "layer 'head'" for a tensor, or its own name where its layer is not known."""
+    layer = layer_behind(tensor, layer_of)
+    return f"layer {layer!r}" if layer else f"tensor {tensor!r}"
+
+
 def unasked_islands(
     file: ModelFile, layer_of: Mapping[str, str], model: CompressedModel
 ) -> tuple[FileOperator, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ _ARENA_BASE_BYTES = 1 << 20
 _ARENA_OPERATOR_BYTES = 1 << 14
 _ARENA_TOTAL = re.compile(r"Arena allocation total (\d+) bytes")
 _MISSING_OPERATOR = re.compile(r"Didn't find op for builtin opcode '(\w+)'")
-_FAILED_NODE = re.compile(r"Node (\w+) \(number (\d+)\) failed to prepare")
+_FAILED_NODE = re.compile(r"Node (\w+) \(number (\d+)\) failed to (?:prepare|invoke)")
 
 
 class MicroSession:
@@ -49,7 +50,7 @@ class MicroSession:
         with captured_output() as output:
             problem = self._load(runtime, path, _arena_bytes(file))
         if problem is not None:
-            raise _load_error(problem, output.text, file, emission)
+            raise _refusal(problem, output.text, file, emission)
         self.identity = RuntimeIdentity(
             runtime="tflite-micro",
             version=str(installed_version("tflite-micro")),
@@ -58,6 +59,7 @@ class MicroSession:
             threads=1,
         )
         self._memory_bytes = self._read_memory_bytes()
+        self._file, self._emission = file, emission
 
     def _load(self, runtime: Any, path: Path, arena_bytes: int) -> RuntimeError | None:
         try:
@@ -70,7 +72,14 @@ class MicroSession:
 
     def run(self, inputs: Arrays) -> Arrays:
         """Return copies of the outputs of one inference at the file's batch."""
-        self.bind(inputs)()
+        invoke = self.bind(inputs)
+        try:
+            invoke()
+        except RuntimeError as problem:
+            # Some kernels look at types only now. Once more, to hear what the runtime says of it.
+            with captured_output() as output, suppress(RuntimeError):
+                invoke()
+            raise _refusal(problem, output.text, self._file, self._emission) from None
         # The interpreter hands out views of its arena, which the next inference overwrites.
         return [np.array(self._interpreter.get_output(p)) for p in self._output_positions]
 
@@ -109,7 +118,7 @@ def _arena_bytes(file: ModelFile) -> int:
     return _ARENA_BASE_BYTES + 2 * tensors + weights + _ARENA_OPERATOR_BYTES * len(file.operators)
 
 
-def _load_error(
+def _refusal(
     problem: RuntimeError, said: str, file: ModelFile, emission: Emission
 ) -> UnsupportedModel | ArtifactError:
     """Return the error for a file that TensorFlow Lite Micro refused, naming operator and layer."""
@@ -122,7 +131,7 @@ def _load_error(
         what = f"TensorFlow Lite Micro cannot run this {failed[1]}"
     else:
         reason = said.strip().replace("\n", " | ") or str(problem)
-        return ArtifactError(f"TensorFlow Lite Micro cannot load {emission.opened}: {reason}")
+        return ArtifactError(f"TensorFlow Lite Micro cannot run {emission.opened}: {reason}")
     layers = sorted({emission.layer_of.get(tensor, tensor) for tensor in at})
     reason = "" if failed is None else f" ({said.strip().splitlines()[0]})"
     return UnsupportedModel(

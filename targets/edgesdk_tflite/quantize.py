@@ -19,7 +19,7 @@ from edgesdk.task import Tensors
 from edgesdk_tflite.boundary import with_float_boundary
 from edgesdk_tflite.convert import SIGNATURE, FloatFile
 from edgesdk_tflite.flatbuffer import pack, parse_model, unpack
-from edgesdk_tflite.layer_recipes import add_layer_recipes, layer_behind, unasked_islands
+from edgesdk_tflite.layer_recipes import add_layer_recipes, place, unasked_islands
 from edgesdk_tflite.layout import arrange
 from edgesdk_tflite.operators import CONVERSIONS, kernels_not_in
 from edgesdk_tflite.quiet import captured_output
@@ -167,15 +167,10 @@ def _require_int8(content: bytes, layer_of: Mapping[str, str], model: Compressed
     computing = [op for op in islands if op.name not in CONVERSIONS] or islands
     if not computing:
         return
-    named = sorted({f"{op.name} at {_place(op.outputs[0].name, layer_of)}" for op in computing})
+    named = sorted({f"{op.name} at {place(op.outputs[0].name, layer_of)}" for op in computing})
     raise UnsupportedModel(
         f"int8 is not possible for {', '.join(named)}: float arithmetic would remain",
         expected="operators that the quantizer has an int8 form of",
         next_step="replace them (ReLU or Hardswish for another activation), or use fp16 or fp32",
         details={"operators": named},
     )
-
-
-def _place(tensor: str, layer_of: Mapping[str, str]) -> str:
-    layer = layer_behind(tensor, layer_of)
-    return f"layer {layer!r}" if layer else f"tensor {tensor!r}"

@@ -32,6 +32,7 @@ from edgesdk_tflite.ethos_u_estimates import ESTIMATES
 from edgesdk_tflite.flatbuffer import read_model
 from edgesdk_tflite.graph import read_graph
 from edgesdk_tflite.micro import MicroSession
+from edgesdk_tflite.micro_kernels import require_int8_kernels
 from edgesdk_tflite.operators import count_operators
 from edgesdk_tflite.rounding import REASON, most_units_apart, reference_is_wrong
 from edgesdk_tflite.session import LiteRTSession
@@ -98,7 +99,10 @@ class TFLiteTarget:
         refuse_schemes(self.capability(runtime), model)
         if runtime.vela is not None:
             return emit_for_ethos_u(model, runtime, folder)
-        return emit_model(model, folder, integer_io=runtime.integer_io)
+        emission = emit_model(model, folder, integer_io=runtime.integer_io)
+        if runtime.runtime == MICRO:
+            require_int8_kernels(read_model(folder / emission.opened), emission.layer_of)
+        return emission
 
     def operators(self, folder: Path, emission: Emission) -> tuple[OpCount, ...]:
         """Re-open the file and count its operators by type and weight bytes."""
@@ -161,9 +165,9 @@ class TFLiteTarget:
             unusable=reference_is_wrong(file),
         )
 
-    def prepare_field(self, name: str) -> Path:
+    def prepare_field(self, name: str, cache: Path) -> Path:
         """Return the Python of an environment with tflite-runtime, made in the cache if need be."""
-        return field_runtime.prepare_environment()
+        return field_runtime.prepare_environment(cache)
 
     def run_in_field(
         self, name: str, python: Path, folder: Path, emission: Emission, stacked: Arrays

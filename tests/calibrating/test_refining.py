@@ -121,7 +121,9 @@ def test_a_profile_follows_what_was_measured(making: Making, graphs: dict[str, O
 
 def test_too_few_measurements_keep_the_coefficients(making: Making) -> None:
     result = refine(DEVICE, read_measured([making(0), making(1)]))
-    assert result.kept == {("tflite", "fp32"): f"2 measurement(s), {LEAST_MEASUREMENTS} are needed"}
+    assert result.kept == {
+        ("tflite", RUNTIME.delegate, "fp32"): f"2 measurement(s), {LEAST_MEASUREMENTS} are needed"
+    }
     assert result.profile.runtime == DEVICE.runtime
 
 

@@ -77,6 +77,7 @@ def test_files_of_an_artifact() -> None:
         "MANIFEST", "MANIFEST_SHA256", "PLAN", "GOLDEN", "GRAPH", "PROFILE_MAP", "LAYERS", "REPORT",
     )  # fmt: skip
     models = {"model.pte", "model.tflite", "model.mlpackage", "model.onnx", "before_vela.tflite"}
+    models |= {"model.etrecord", "model.bpte"}
     assert documented == {getattr(artifact, name) for name in names} | models
 
 

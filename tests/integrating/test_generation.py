@@ -8,6 +8,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -90,6 +91,29 @@ def test_an_app_that_cannot_hold_the_artifact_is_refused_naming_those_that_can(
     assert set(refusal.value.details["apps"]) == SERVED[artifact]
     assert all(name in str(refusal.value) for name in SERVED[artifact])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("app", "delegate", "is_taken"),
+    [
+        ("ios", "xnnpack", True),
+        ("ios", "coreml", True),
+        ("ios", "vulkan", False),
+        ("android", "xnnpack", True),
+        ("android", "vulkan", False),
+        ("linux", "vulkan", False),
+    ],
+)
+def test_an_app_takes_a_file_whose_delegate_its_library_brings(
+    app: str, delegate: str, is_taken: bool
+) -> None:
+    tensor = SimpleNamespace(name="x", dtype="float32", scale=None)
+    manifest = SimpleNamespace(
+        runtime="executorch", delegate=delegate, inputs=(tensor,), outputs=(tensor,)
+    )
+    reason = APPS[app].refuses(SimpleNamespace(manifest=manifest))
+    assert (reason is None) == is_taken
+    assert is_taken or delegate in str(reason)
 
 
 def test_an_unknown_app_lists_the_near_ones(tmp_path: Path) -> None:

@@ -75,7 +75,9 @@ def patched(patch: pytest.MonkeyPatch) -> Decide:
         return decide(
             [Proposed(option=o, costs=_costs(figures[name])) for name, o in OPTIONS.items()],
             sensitivity(pruned_loss=pruned_loss, points=formats(losses), metric=metric),
-            absolute_conditions(asked, baseline or {}, device.hard_limits("tflite")),
+            absolute_conditions(
+                asked, baseline or {}, device.hard_limits(device.runtime_for("tflite"))
+            ),
             objective,
             recovers=True,
             learned={OPTIONS[name]: known for name, known in (learned or {}).items()},

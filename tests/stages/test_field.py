@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from blobs_task import blobs
 from whole_artifacts import write_artifact
 
+from edgesdk import pipeline
 from edgesdk.artifact import REPORT, Check, read_manifest
+from edgesdk.errors import TargetUnavailable
 from edgesdk.stages import field
 from edgesdk.stages.field import seal_field_run
 from edgesdk.verification import Verification
@@ -27,12 +30,35 @@ def test_a_run_is_sealed_into_manifest_and_report(
         accuracy=None,
         sealed_accuracy=None,
     )
-    monkeypatch.setattr(field, "verify_in_field", lambda folder, name: outcome)
+    monkeypatch.setattr(field, "verify_in_field", lambda folder, name, python: outcome)
 
-    sealed = seal_field_run(artifact, "tflite-runtime")
+    sealed = seal_field_run(artifact, "tflite-runtime", Path("python"))
 
     assert read_manifest(artifact) == sealed
     [run] = sealed.field_runs
     assert (run.runtime, run.runs) == ("tflite-runtime 2.14.0", passed)
     assert f"{told} tflite-runtime 2.14.0: golden vectors: 41 dB" in (artifact / REPORT).read_text()
     assert sealed.minimum_runtime == before.minimum_runtime, "that is another runtime's version"
+
+
+def test_the_environment_is_made_under_the_cache_that_compile_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    class Runner:
+        def prepare_field(self, name: str, cache: Path) -> Path:
+            asked.append((name, cache))
+            raise TargetUnavailable("far enough for this test")
+
+    monkeypatch.setattr(pipeline, "field_runner", lambda target, name: Runner())
+    with pytest.raises(TargetUnavailable, match="far enough"):
+        pipeline.compile_task(
+            blobs(),
+            device="host",
+            target="tflite",
+            field_runtime="tflite-runtime",
+            cache=tmp_path / "cache",
+            out=tmp_path / "out",
+        )
+    assert asked == [("tflite-runtime", tmp_path / "cache")]

@@ -35,9 +35,19 @@ def test_the_target_is_one_that_all_have(
 
 
 def test_devices_without_a_common_target_are_told_apart() -> None:
-    with pytest.raises(UsageError, match="iphone_12: coreml; samsung_galaxy_s24: tflite") as caught:
+    with pytest.raises(
+        UsageError, match="iphone_12: coreml, executorch; samsung_galaxy_s24: tflite"
+    ) as caught:
         common_target([IPHONE, S24], None)
     assert caught.value.next_step == "compile for each group of devices apart"
+
+
+def test_a_fleet_shares_the_delegate_that_its_file_is_compiled_for() -> None:
+    vulkan = S24.runtime_for("executorch", "vulkan")
+    [member] = members_of(vulkan, [S23])
+    assert member.runtime.delegate == "vulkan"
+    with pytest.raises(UsageError, match="needs another file: it has no executorch for vulkan"):
+        members_of(vulkan, [IPHONE])
 
 
 def test_a_device_is_named_once() -> None:

@@ -87,6 +87,21 @@ def test_a_target_the_device_does_not_have_names_those_it_has(resolving: Resolve
     assert caught.value.expected == "--target numpy"
 
 
+def test_a_delegate_names_the_targets_back_end(resolving: Resolve) -> None:
+    assert resolving(device="samsung_galaxy_s24", target="executorch").runtime.unit == "cpu"
+    asked = {"device": "samsung_galaxy_s24", "target": "executorch", "delegate": "vulkan"}
+    assert resolving(**asked).runtime.unit == "gpu"
+    alone = resolving(device="iphone_15_pro", target=None, delegate="coreml")
+    assert (alone.target.name, alone.host_runtime) == ("executorch", None)
+
+
+def test_a_delegate_the_device_does_not_have_names_those_it_has(resolving: Resolve) -> None:
+    with pytest.raises(UsageError, match="Galaxy S24 has xnnpack, vulkan"):
+        resolving(device="samsung_galaxy_s24", target="executorch", delegate="qnn")
+    with pytest.raises(UsageError, match="did you mean 'vulkan'"):
+        resolving(device="samsung_galaxy_s24", target="executorch", delegate="vulcan")
+
+
 def test_an_unknown_accelerator_is_a_usage_error(resolving: Resolve) -> None:
     with pytest.raises(UsageError, match="cuda"):
         resolving(accelerator="cudaa")

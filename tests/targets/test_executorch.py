@@ -105,7 +105,7 @@ def test_only_xnnpack_runs_here() -> None:
 
 @pytest.mark.parametrize(
     ("scheme", "changes"),
-    [("fp16", {}), ("int8", {"integer_io": True}), ("fp32", {"delegate": "vulkan"})],
+    [("fp16", {}), ("int8", {"integer_io": True}), ("fp32", {"delegate": "qnn"})],
 )
 @toolchain
 def test_emit_refuses_what_capability_refuses(
@@ -184,8 +184,11 @@ def test_int8_file_stays_close_to_float(net: str) -> None:
 
 @slow
 @toolchain
-def test_simulation_takes_any_batch_and_float_has_none() -> None:
-    assert TARGET.simulate(compressed("perceptron", "fp32")) is None
+def test_simulation_takes_any_batch_and_float_is_the_network_itself() -> None:
+    model = compressed("perceptron", "fp32")
+    example = model.example_inputs[0]
+    with torch.no_grad():
+        assert torch.equal(TARGET.simulate(model)(example)[0], model.module(example))
     simulation = TARGET.simulate(compressed("perceptron", "int8"))  # a batch of two
     (inputs,) = samples([(20,)], 5, seed=3)
     (together,) = simulation(inputs)

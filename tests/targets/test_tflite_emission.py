@@ -13,6 +13,7 @@ from tflite_nets import NETS, Emitted, Separable, compressed, emitted, network, 
 from torch import Tensor, nn
 
 from edgesdk.artifact import TensorSpec
+from edgesdk.device_files import load_device
 from edgesdk.errors import TaskError, UnsupportedModel
 from edgesdk.scheme import Scheme
 from edgesdk.task import InputSpec, OutputSpec
@@ -288,6 +289,22 @@ def test_int8_is_refused_where_an_operator_would_stay_float(tmp_path: Path) -> N
 
     with pytest.raises(UnsupportedModel, match=r"LEAKY_RELU at layer '1'.*float arithmetic"):
         TARGET.emit(model, runtime(), tmp_path)
+
+
+class Root(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sqrt(torch.relu(x) + 1)
+
+
+def test_int8_that_micro_has_in_float_alone_is_refused_before_it_is_run(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Linear(4, 4), Root(), nn.Linear(4, 2)).eval()
+    model = compressed(module, (torch.randn(1, 4),), "int8")
+    micro = load_device("nucleo_h7a3zi_q").runtime_for("tflite")
+
+    with pytest.raises(UnsupportedModel, match=r"no int8 kernel for SQRT at layer '1'") as raised:
+        TARGET.emit(model, micro, tmp_path)
+    assert "--scheme fp32" in str(raised.value.next_step)
+    TARGET.emit(replace(model, scheme="fp32"), micro, tmp_path)
 
 
 def test_float16_is_refused_where_a_kernel_would_stay_float32(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,18 +27,18 @@ ARTIFACTS = Path(__file__).parents[2] / "examples/artifacts"
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The environment, installed once for these tests from the package index."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDGESDK_CACHE", str(tmp_path_factory.mktemp("runtimes")))
-        try:
-            found = prepare_environment()
-        except TargetUnavailable as lack:
-            if os.environ.get("EDGESDK_REQUIRE_PROGRAMS"):
-                raise
-            pytest.skip(f"{NAME} cannot be installed here: {lack.found}")
-        assert prepare_environment() == found, "it is made once"
-        yield found
+    cache = tmp_path_factory.mktemp("runtimes")
+    try:
+        found = prepare_environment(cache)
+    except TargetUnavailable as lack:
+        if os.environ.get("EDGESDK_REQUIRE_PROGRAMS"):
+            raise
+        pytest.skip(f"{NAME} cannot be installed here: {lack.found}")
+    assert found.is_relative_to(cache)
+    assert prepare_environment(cache) == found, "it is made once"
+    return found
 
 
 def test_the_target_names_it() -> None:
@@ -125,7 +124,7 @@ print('{{"version": "2.14.0"}}')"""
 
 
 def test_an_environment_that_cannot_be_made_says_how_to_go_on(
-    monkeypatch: pytest.MonkeyPatch, cache_root: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Nothing half-made is left behind."""
 
@@ -134,18 +133,18 @@ def test_an_environment_that_cannot_be_made_says_how_to_go_on(
 
     monkeypatch.setattr(field_runtime.subprocess, "run", refuse)
     with pytest.raises(TargetUnavailable, match="No matching distribution") as raised:
-        prepare_environment()
+        prepare_environment(tmp_path)
     assert "--python" in str(raised.value.next_step)
-    assert not any(cache_root.rglob("complete"))
+    assert not any(tmp_path.rglob("complete"))
 
 
 def test_a_python_that_is_too_new_needs_an_older_one_on_the_path(
-    monkeypatch: pytest.MonkeyPatch, cache_root: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(field_runtime.sys, "version_info", (3, 14, 0))
     monkeypatch.setattr(field_runtime.shutil, "which", lambda _: None)
     with pytest.raises(TargetUnavailable, match=r"no wheel for Python 3\.14"):
-        prepare_environment()
+        prepare_environment(tmp_path)
 
 
 def test_an_unknown_runtime_is_refused_before_any_work(tmp_path: Path) -> None:

@@ -247,6 +247,23 @@ def test_an_operator_that_micro_lacks_is_named_with_its_layer() -> None:
     assert raised.value.next_step
 
 
+class Root(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sqrt(torch.relu(x) + 1)
+
+
+def test_a_kernel_that_loads_and_cannot_run_is_named_with_its_layer() -> None:
+    """TensorFlow Lite Micro loads an int8 SQRT, and asks for float32 at each inference."""
+    module = nn.Sequential(nn.Linear(4, 4), Root(), nn.Linear(4, 2)).eval()
+    file = Emitted(compressed(module, (torch.randn(1, 4),), "int8"))
+
+    assert file.noise_db("litert") > 20
+    with pytest.raises(UnsupportedModel, match=r"cannot run this SQRT, at layer 1\b") as raised:
+        file.predict(file.open("tflite-micro"))
+    assert "INT8 != FLOAT32" in str(raised.value)
+    assert raised.value.next_step
+
+
 def test_micro_takes_no_float16_weights() -> None:
     with pytest.raises(UnsupportedModel, match=r"DEQUANTIZE.*kTfLiteInt8"):
         emitted("residual", "fp16").open("tflite-micro")
