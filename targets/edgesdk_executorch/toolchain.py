@@ -41,19 +41,21 @@ def find_capability(runtime: Runtime) -> Capability:
     )
 
 
+_WRONG = "XNNPACK computes weight-only formats wrongly in this version of ExecuTorch"
+_NEVER: Mapping[Scheme, str] = {
+    "fp16": "ExecuTorch serialises every XNNPACK convolution weight as float32, so a float16 file "
+    "is no smaller",
+    "w8a16": "XNNPACK has no kernels of int16 activations",
+    "w8": f"{_WRONG}; int8_dynamic stores the same weights",
+    "w4": f"{_WRONG}; int4_dynamic stores the same weights",
+}
+
+
 def _refusal(scheme: Scheme, runtime: Runtime) -> str | None:
     if runtime.delegate != DELEGATE:
         return f"only the {DELEGATE} delegate is emitted here, not {runtime.delegate!r}"
-    if scheme == "fp16":
-        return (
-            "ExecuTorch serialises every XNNPACK convolution weight as float32, so a float16 "
-            "file is no smaller"
-        )
-    if scheme in ("w8", "w4"):
-        return (
-            "XNNPACK computes weight-only formats wrongly in this version of ExecuTorch; "
-            f"{'int8' if scheme == 'w8' else 'int4'}_dynamic stores the same weights"
-        )
+    if scheme in _NEVER:
+        return _NEVER[scheme]
     if scheme not in runtime.precisions:
         return f"the device profile lists no {scheme} for {runtime.runtime} on its {runtime.unit}"
     if scheme == "int8" and runtime.integer_io:

@@ -23,7 +23,8 @@ _ARENA_BASE_BYTES = 1 << 20
 _ARENA_OPERATOR_BYTES = 1 << 14
 _ARENA_TOTAL = re.compile(r"Arena allocation total (\d+) bytes")
 _MISSING_OPERATOR = re.compile(r"Didn't find op for builtin opcode '(\w+)'")
-_FAILED_NODE = re.compile(r"Node (\w+) \(number (\d+)\) failed to prepare")
+_FAILED_NODE = re.compile(r"Node (\w+) \(number (\d+)\) failed to (?:prepare|invoke)")
+_INSTEAD_OF_INT16 = "compile with int8, which more kernels have, or replace that operator"
 
 
 class MicroSession:
@@ -47,7 +48,7 @@ class MicroSession:
             file.output_order.index(file.output(spec.name).index) for spec in emission.outputs
         ]
         with captured_output() as output:
-            problem = self._load(runtime, path, _arena_bytes(file))
+            problem = self._load(runtime, path, _arena_bytes(file)) or self._try_kernels(emission)
         if problem is not None:
             raise _load_error(problem, output.text, file, emission)
         self.identity = RuntimeIdentity(
@@ -64,6 +65,15 @@ class MicroSession:
             self._interpreter: Any = runtime.Interpreter.from_file(
                 str(path), arena_size=arena_bytes
             )
+        except RuntimeError as problem:
+            return problem
+        return None
+
+    def _try_kernels(self, emission: Emission) -> RuntimeError | None:
+        """Run once on zeros: some kernels find out that they lack a type only when they run."""
+        try:
+            self.bind([np.zeros(spec.shape, spec.dtype) for spec in emission.inputs])()
+            self._interpreter.reset()  # what a network with a state remembers of it
         except RuntimeError as problem:
             return problem
         return None
@@ -128,6 +138,8 @@ def _load_error(
     return UnsupportedModel(
         f"{what}, at layer {', '.join(layers) or 'unknown'}{reason}",
         expected="operators that TensorFlow Lite Micro has",
-        next_step="replace that operator (GELU by ReLU, for instance), or choose a larger device",
+        next_step=_INSTEAD_OF_INT16
+        if any(t.dtype == "int16" for op in file.operators for t in op.activations)
+        else "replace that operator (GELU by ReLU, for instance), or choose a larger device",
         details={"layers": layers},
     )
