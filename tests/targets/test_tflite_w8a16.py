@@ -17,6 +17,7 @@ from edgesdk.cost.size import predict_size
 from edgesdk.cost.tflite_form import tflite_form
 from edgesdk.device_files import load_device
 from edgesdk.errors import UnsupportedModel
+from edgesdk.layer_format import scheme_refusal
 from edgesdk.parity import sqnr_db
 from edgesdk.planner.simulation import simulate
 from edgesdk.running.adapter import decode_outputs, encode_inputs
@@ -206,6 +207,18 @@ def test_what_has_no_int16_form_is_refused_by_operator_layer_and_way_out(tmp_pat
         Micro(model, tmp_path)
     assert raised.value.next_step is not None
     assert "int8" in raised.value.next_step
+
+
+def test_the_planner_does_not_choose_it_where_an_operator_has_no_int16_form() -> None:
+    examples = (torch.randn(1, 3, 8, 8),)
+    for head, kind in ((nn.Hardswish(), "hardswish"), (nn.LeakyReLU(), "leaky_relu")):
+        graph = trace(Named(head).eval(), examples, name="")
+        reason = scheme_refusal(graph, "tflite", "w8a16")
+        assert reason is not None
+        assert f"no int16 form of {kind} at layer 'middle'" in reason
+        assert scheme_refusal(graph, "tflite", "int8") is None
+    graph = trace(Named(nn.ReLU()).eval(), examples, name="")
+    assert scheme_refusal(graph, "tflite", "w8a16") is None
 
 
 def test_a_kernel_that_fails_only_when_it_runs_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
