@@ -39,7 +39,7 @@ _COMMENTS: Mapping[str, str] = {
     "unit": "cpu, gpu or npu.",
     "channel_multiple": "FILL IN: the width of the vector or matrix unit, in channels.",
     "weights_in_ram": "false where weights are executed from flash.",
-    "integer_io": "true where an int8 model takes and returns int8.",
+    "integer_io": "true where a quantized model takes and returns integers.",
     "sparse_kernels": 'Sparsity patterns that really run faster, such as "2:4".',
     "cpu_operators": "Kinds of operators that the delegate leaves to the CPU's plain kernels.",
     "runtime_ram_bytes": "FILL IN: what the runtime takes before a model is loaded.",

@@ -28,6 +28,14 @@ WEIGHTED_KINDS = frozenset(
 )  # fmt: skip
 _CONVERTED_KINDS = frozenset({"conv1d", "conv2d", "linear"})
 
+# Refused by ai-edge-quantizer 0.10 or, in int16, by TensorFlow Lite Micro's kernels.
+_NO_INT16 = frozenset(
+    {
+        "div", "embedding", "hardswish", "layer_norm", "leaky_relu",
+        "scaled_dot_product_attention", "upsample_bilinear2d",
+    }
+)  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
 class Weighted:
@@ -124,7 +132,14 @@ def scheme_refusal(
     graph: OpGraph, target: str, scheme: Scheme,
     layer_schemes: LayerSchemes = MappingProxyType({}),
 ) -> str | None:  # fmt: skip
-    """Return why not a single layer of the graph can have a scheme, None where one can."""
+    """Return why not a single layer of the graph can have a scheme, None where one can.
+
+    Integers throughout need every operator: one without an int16 form rules ``w8a16`` out.
+    """
+    lacking = [op for op in graph.ops if scheme == "w8a16" and op.kind in _NO_INT16]
+    if lacking and target == "tflite":
+        named = ", ".join(sorted({f"{op.kind} at layer {op.layer!r}" for op in lacking}))
+        return f"there is no int16 form of {named}; int8 has more operators"
     formats = op_formats(graph, target, scheme, layer_schemes)
     reasons = sorted({found.reason for found in formats.values() if found.reason})
     if not reasons or any(found.scheme == scheme for found in formats.values()):

@@ -19,7 +19,7 @@ from edgesdk.top_class import moved_samples
 # apart from rounding, by int8 with a wide margin; whether that is good enough is the metric's
 # question.
 MINIMUM_SQNR_DB: Mapping[Scheme, float] = {
-    "fp32": 60.0, "fp16": 30.0, "int8": 10.0, "int8_dynamic": 10.0, "w8": 10.0,
+    "fp32": 60.0, "fp16": 30.0, "int8": 10.0, "w8a16": 15.0, "int8_dynamic": 10.0, "w8": 10.0,
     "int4_dynamic": 3.0, "w4": 3.0,
 }  # fmt: skip
 

@@ -93,8 +93,8 @@ def _abilities(runtime: Runtime) -> Iterator[str]:
         told = (runtime.vela.accelerator, runtime.vela.system_config, runtime.vela.memory_mode)
         yield f"compiled by Vela for {', '.join(told)}"
     where = "count against RAM" if runtime.weights_in_ram else "are executed from flash"
-    io = "int8" if runtime.integer_io else "float"
-    yield f"weights {where}; an int8 model takes and returns {io}"
+    io = "integers" if runtime.integer_io else "float"
+    yield f"weights {where}; a quantized model takes and returns {io}"
     for scheme, cost in runtime.precisions.items():
         if cost.networks is not None and cost.median_error is not None:
             yield (

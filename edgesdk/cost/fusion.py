@@ -30,7 +30,7 @@ CLAMPS = frozenset({"clamp", "hardtanh", "relu", "relu6"})
 _TAKES_CLAMP = WEIGHTED | {"add", "avg_pool2d", "div", "max_pool2d", "mul", "sub"}
 INTEGER_BYTES = {"bool": 1, "uint8": 1, "int8": 1, "int16": 2, "int32": 4, "int64": 8}
 BIAS_BYTES: Mapping[Scheme, float] = {
-    "fp32": 4.0, "fp16": 2.0, "int8": 4.0, "int8_dynamic": 4.0, "int4_dynamic": 4.0,
+    "fp32": 4.0, "fp16": 2.0, "int8": 4.0, "w8a16": 8.0, "int8_dynamic": 4.0, "int4_dynamic": 4.0,
     "w8": 2.0, "w4": 2.0,
 }  # fmt: skip
 
@@ -95,8 +95,8 @@ def activation_bytes(graph: OpGraph, names: tuple[str, ...], scheme: Scheme) -> 
 
 
 def weight_bytes(kernel: Kernel, scheme: Scheme) -> float:
-    """Return the bytes of a kernel's weights and biases; int8 keeps its biases in int32, and int4
-    a scale of two bytes for each group of weights."""
+    """Return the bytes of a kernel's weights and biases; int8 keeps its biases in int32, w8a16 in
+    int64, and int4 a scale of two bytes for each group of weights."""
     scales = kernel.weights / GROUP_SIZE * 2 if scheme in INT4_SCHEMES else 0.0
     return kernel.weights * WEIGHT_BYTES[scheme] + kernel.biases * BIAS_BYTES[scheme] + scales
 

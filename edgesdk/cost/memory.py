@@ -18,7 +18,7 @@ from edgesdk.device import Runtime
 from edgesdk.figure import Figure, predicted
 from edgesdk.graph import Op, OpGraph
 from edgesdk.layer_format import LayerSchemes, op_schemes
-from edgesdk.scheme import DYNAMIC_SCHEMES, Scheme
+from edgesdk.scheme import CALIBRATED_SCHEMES, DYNAMIC_SCHEMES, Scheme
 
 MICRO_RUNTIME = "tflite-micro"
 XNNPACK = "xnnpack"
@@ -141,7 +141,7 @@ def form_buffers(form: FileForm) -> tuple[Buffer, ...]:
 
 
 def _error_factor(runtime: Runtime, schemes: Collection[Scheme]) -> float:
-    if runtime.vela is not None and "int8" in schemes:
+    if runtime.vela is not None and not set(CALIBRATED_SCHEMES).isdisjoint(schemes):
         return VELA_ERROR_FACTOR
     if runtime.runtime == MICRO_RUNTIME:
         return MICRO_ERROR_FACTOR

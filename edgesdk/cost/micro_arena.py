@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgesdk.cost.arena import Buffer, aligned, arena_bytes
-from edgesdk.cost.file_form import FileForm, FormOp
+from edgesdk.cost.file_form import FileForm, FormOp, FormTensor
 
 # Allocator, planner and interpreter, for a single subgraph; the same for every file.
 _FIXED_BYTES = 488
@@ -68,6 +68,7 @@ _OTHER = OperatorData(options=8, kernel=48)  # between the others; not looked up
 _PER_CHANNEL = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"})
 _REDUCTIONS = frozenset({"MEAN", "SUM"})
 _INDEX_BYTES = 4
+_LOOK_UP_BYTES = 2 * 513  # a table of int16 over the range of int16, as softmax has two
 
 
 def micro_arena_bytes(form: FileForm) -> float:
@@ -121,6 +122,8 @@ def _operator_bytes(op: FormOp, form: FileForm) -> float:
         total += 2 * aligned(_INDEX_BYTES * channels)
     elif op.operator == "FULLY_CONNECTED" and weight is not None and weight.scales > 1:
         total += 2 * aligned(_INDEX_BYTES * weight.scales)
+    elif op.operator == "SOFTMAX" and _is_int16(form.tensors[op.inputs[0]]):
+        total += 2 * aligned(_LOOK_UP_BYTES)
     elif op.operator == "BATCH_MATMUL" and weight is not None:  # the second factor, transposed
         total += aligned(weight.size_bytes) + 32 + aligned(_INDEX_BYTES * (weight.rank + 1))
     return total
@@ -136,5 +139,9 @@ def _scratch_bytes(op: FormOp, form: FileForm) -> list[float]:
         sums = [_INDEX_BYTES * result.elements] if source.scales else []
         return [*map(float, sums), float(_INDEX_BYTES * source.rank), float(_INDEX_BYTES * axes)]
     if op.operator == "TRANSPOSE_CONV" and result.scales:
-        return [float(_INDEX_BYTES * result.elements)]
+        return [float((8 if _is_int16(result) else 4) * result.elements)]
     return []
+
+
+def _is_int16(tensor: FormTensor) -> bool:
+    return tensor.scales > 0 and tensor.element_bytes == 2

@@ -13,7 +13,7 @@ from edgesdk.cost.tflite_size import tflite_bytes
 from edgesdk.figure import Figure, predicted
 from edgesdk.graph import OpGraph
 from edgesdk.layer_format import LayerSchemes, op_schemes
-from edgesdk.scheme import Scheme
+from edgesdk.scheme import CALIBRATED_SCHEMES, Scheme
 
 _BYTES: Mapping[str, Callable[[OpGraph, Scheme, Mapping[str, Scheme]], float]] = {
     "executorch": executorch_bytes, "coreml": coreml_bytes, "onnx": onnx_bytes,
@@ -47,14 +47,14 @@ def predict_size(
 ) -> Figure:  # fmt: skip
     """Return the predicted bytes of the file (or files) a target emits for the graph.
 
-    Weights in the scheme's width, biases in float or (for int8) int32, batch norms folded, one
-    bias per output channel, each weight once, each aligned as the format aligns it; around them the
-    tables, names and operators that the format holds, laid out as its schema says.
+    Weights in the scheme's width, biases in float, int32 (int8) or int64 (w8a16), batch norms
+    folded, one bias per output channel, each weight once, each aligned as the format aligns it;
+    around them the tables, names and operators that the format holds, laid out as its schema says.
 
     ``layer_schemes`` names the layers in another scheme; those that their target cannot have in
-    theirs count as what they get instead. ``integer_io``: the profile's, whether int8 files take
-    and return int8; ``vela``: Vela compiles the file if it is int8. ``delegate``: the profile's,
-    for a target whose container is another for each of them.
+    theirs count as what they get instead. ``integer_io``: the profile's, whether quantized files
+    take and return integers; ``vela``: Vela compiles the file if it is quantized. ``delegate``: the
+    profile's, for a target whose container is another for each of them.
     """
     formats = op_schemes(graph, target_name, scheme, layer_schemes)
     if target_name == "executorch" and delegate in _UNCHECKED_DELEGATES:
@@ -72,7 +72,7 @@ def predict_size(
         )
     factor = 1 + max(ERROR_SHARE, LEAST_ERROR_BYTES[target_name] / value)
     source = f"weights and the layout of {target_name}"
-    if vela and scheme == "int8":
+    if vela and scheme in CALIBRATED_SCHEMES:
         factor, source = max(factor, VELA_ERROR_FACTOR), f"{source}, before Vela"
     return predicted(value, error_factor=factor, source=source)
 

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from edgesdk.cost.file_form import FileForm, FormOp, FormTensor
-from edgesdk.cost.fusion import INTEGER_BYTES, VIEWS, WEIGHTED, fuse
+from edgesdk.cost.fusion import BIAS_BYTES, INTEGER_BYTES, VIEWS, WEIGHTED, fuse
 from edgesdk.cost.padding import padded_elements
 from edgesdk.cost.unrolled import UNROLLED, unrolled
 from edgesdk.graph import Op, OpGraph, TensorInfo
-from edgesdk.scheme import GROUP_SIZE, WEIGHT_BYTES, Scheme
+from edgesdk.scheme import ACTIVATION_BYTES, CALIBRATED_SCHEMES, GROUP_SIZE, WEIGHT_BYTES, Scheme
 
 _WIDTHS: Mapping[str, float] = {**INTEGER_BYTES, "float32": 4, "float16": 2, "int4": 0.5}
 
@@ -50,16 +50,15 @@ def tflite_form(
     ``formats`` names the operators that have another scheme than the network.
     """
     if any("operator" in op.attributes for op in graph.ops):
-        return _Reading(graph, scheme).form()
+        return _Reading(graph).form()
     return _Lowering(unrolled(graph), scheme, integer_io=integer_io, formats=formats).form()
 
 
 class _Reading:
     """A file's own operators, and the arguments that a graph leaves out of its parameters."""
 
-    def __init__(self, graph: OpGraph, scheme: Scheme) -> None:
+    def __init__(self, graph: OpGraph) -> None:
         self.graph = graph
-        self.is_int8 = scheme == "int8"
         self.found = FileForm()
         self.index_of: dict[str, int] = {}
         self.arguments: dict[tuple[str, int], int] = {}
@@ -116,8 +115,9 @@ class _Lowering:
         self.scheme: Scheme = scheme
         self.formats = formats
         self.integer_io = integer_io
-        # Whatever is stored narrower, LiteRT's activations are float32 unless they are int8.
-        self.activation_bytes = 1 if scheme == "int8" else 4
+        self.is_static = scheme in CALIBRATED_SCHEMES
+        # Whatever is stored narrower, LiteRT's activations are float32 unless they are integers.
+        self.activation_bytes = ACTIVATION_BYTES[scheme] if self.is_static else 4
         self.found = FileForm()
         self.index_of: dict[str, int] = {}
         self.constants: dict[object, int] = {}
@@ -131,13 +131,13 @@ class _Lowering:
                 self.found.inputs.append(self.tensor(name, tensor))
                 if len(tensor.shape) == 4:
                     self.images.add(name)
-        if self.scheme == "int8" and not self.integer_io:
+        if self.is_static and not self.integer_io:
             self.found.inputs = [self.boundary(i, "QUANTIZE") for i in self.found.inputs]
         for op in self.graph.ops:
             self.lower(op)
         outputs = [n for n, tensor in self.graph.tensors.items() if tensor.role == "output"]
         self.found.outputs = [self.index_of[name] for name in outputs]
-        if self.scheme == "int8" and not self.integer_io:
+        if self.is_static and not self.integer_io:
             self.found.outputs = [self.boundary(i, "DEQUANTIZE") for i in self.found.outputs]
         return self.found
 
@@ -240,7 +240,7 @@ class _Lowering:
         if scheme == "int4_dynamic" and self.graph.tensors[op.parameters[0]].shape[1] % GROUP_SIZE:
             scheme = "int8_dynamic"  # a step of an LSTM, which no format names
         weight = self.kernel_constant(op, scheme)
-        leaves = self.scheme == "int8" and scheme != "int8"
+        leaves = self.is_static and scheme != self.scheme
         if leaves:
             source = self.widened(source, layer)
         bias = self.bias(op, scheme)
@@ -253,12 +253,22 @@ class _Lowering:
             self.images.update(kernel.outputs)
 
     def bias(self, op: Op, scheme: Scheme) -> int:
-        """Add a layer's bias. Layers that share weights share it, but in int8, where its scales
-        hang on the layer's input."""
+        """Add a layer's bias. Layers that share weights share it, but where it is an integer, whose
+        scales hang on the layer's input."""
         key = ("bias", op.parameters)
-        if key not in self.constants or scheme == "int8":
+        is_static = scheme in CALIBRATED_SCHEMES
+        if key not in self.constants or is_static:
             channels = self.kernels[op.name].biases
-            self.constants[key] = self.vector(channels, op.layer, scales=channels, scheme=scheme)
+            self.constants[key] = self.found.add(
+                FormTensor(
+                    elements=channels,
+                    element_bytes=BIAS_BYTES[scheme] if is_static else 4,
+                    rank=1,
+                    scales=channels if is_static else 0,
+                    is_constant=True,
+                    layer=op.layer,
+                )
+            )
         return self.constants[key]
 
     def kernel_constant(self, op: Op, scheme: Scheme) -> int:
@@ -273,7 +283,7 @@ class _Lowering:
                 elements=kernel.weights,
                 element_bytes=WEIGHT_BYTES[scheme],
                 rank=rank,
-                scales=kernel.biases if scheme in ("int8", "int8_dynamic") else 0,
+                scales=kernel.biases if scheme in ("int8", "w8a16", "int8_dynamic") else 0,
                 is_constant=True,
                 layer=layer,
             )
@@ -305,7 +315,7 @@ class _Lowering:
         table = self.graph.tensors[op.parameters[0]]
         narrow = self.scheme in ("int8_dynamic", "int4_dynamic")
         width = WEIGHT_BYTES["int8_dynamic" if narrow else self.scheme]
-        scales = table.shape[0] if narrow else int(self.scheme == "int8")
+        scales = table.shape[0] if narrow else int(self.is_static)
         key = ("weight", op.parameters[0])
         if key not in self.constants:
             weight = FormTensor(
@@ -377,7 +387,7 @@ class _Lowering:
         """
         tensor = FormTensor(
             elements=elements, element_bytes=width or self.activation_bytes, rank=4,
-            scales=int(self.scheme == "int8" and not width), layer=layer,
+            scales=int(self.is_static and not width), layer=layer,
         )  # fmt: skip
         index = self.found.add(tensor)
         self.found.ops.append(FormOp(operator=operator, inputs=tuple(inputs), outputs=(index,)))
@@ -400,7 +410,7 @@ class _Lowering:
                 elements=tensor.elements,
                 element_bytes=INTEGER_BYTES.get(tensor.dtype, self.activation_bytes),
                 rank=len(tensor.shape),
-                scales=int(self.scheme == "int8" and tensor.dtype not in INTEGER_BYTES),
+                scales=int(self.is_static and tensor.dtype not in INTEGER_BYTES),
                 layer=layer,
             )
         )
@@ -411,7 +421,7 @@ class _Lowering:
         return self.emit("TRANSPOSE", inputs, self.graph.tensors[name].elements, layer)
 
     def boundary(self, inner: int, operator: str) -> int:
-        """Return the float32 tensor outside of an int8 input or output."""
+        """Return the float32 tensor outside of an integer input or output."""
         tensor = self.found.tensors[inner]
         outer = self.found.add(
             FormTensor(elements=tensor.elements, element_bytes=4, rank=tensor.rank)
@@ -424,21 +434,17 @@ class _Lowering:
     def parameter(self, name: str, layer: str) -> int:
         if name not in self.constants:
             tensor = self.graph.tensors[name]
-            self.constants[name] = self.vector(tensor.elements, layer, scales=1, wide=False)
+            self.constants[name] = self.vector(tensor.elements, layer, wide=False)
         return self.constants[name]
 
-    def vector(
-        self, elements: int, layer: str, *, scales: int = 1, wide: bool = True,
-        scheme: Scheme | None = None,
-    ) -> int:  # fmt: skip
+    def vector(self, elements: int, layer: str, *, wide: bool = True) -> int:
         """Add a constant of one dimension, of four bytes an element if ``wide``."""
-        quantized = (scheme or self.scheme) == "int8"
         return self.found.add(
             FormTensor(
                 elements=elements,
-                element_bytes=1 if quantized and not wide else 4,
+                element_bytes=4 if wide else self.activation_bytes,
                 rank=1,
-                scales=scales if quantized else 0,
+                scales=int(self.is_static),
                 is_constant=True,
                 layer=layer,
             )

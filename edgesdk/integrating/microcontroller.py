@@ -20,7 +20,7 @@ from edgesdk.integrating.tflm_operators import resolver_methods
 from edgesdk.running.adapter import encode_inputs, quantize
 
 if TYPE_CHECKING:
-    from edgesdk_tflite.flatbuffer import ModelFile
+    from edgesdk_tflite.flatbuffer import FileOperator, FileTensor, ModelFile
 
 _C_TYPES: Mapping[str, str] = {
     "float32": "float", "int8": "std::int8_t", "uint8": "std::uint8_t", "int16": "std::int16_t",
@@ -34,6 +34,9 @@ _ARENA_STEP_BYTES = 1024
 # CMSIS-NN unrolls two windows of a convolution into 16-bit numbers at a time
 # (arm_convolve_s8_get_buffer_size in its Source/ConvolutionFunctions).
 _WINDOW_BYTES = 4
+# With int16 activations on a core with Helium four windows, each in whole vectors of 8 numbers
+# (arm_convolve_s16_get_buffer_size and its depthwise sister); other cores ask for half of it.
+_INT16_WINDOW_BYTES, _INT16_PADDING_BYTES = 8, 64
 
 _FILES = (
     "CMakeLists.txt", "README.md", "include/constants.h", "include/measurement.h",
@@ -101,18 +104,23 @@ def _arena(interface: Interface, file: ModelFile) -> dict[str, Any]:
     known = manifest.verified.get("memory_bytes", planned)
     if known is None or not 0 < known.value < 1 << 31:
         raise ArtifactError("the manifest states no proven arena", expected="verified.memory_bytes")
-    windows = [
-        math.prod(kernel.shape[1:])
-        for op, kernel in file.kernels()
-        if op.name in ("CONV_2D", "DEPTHWISE_CONV_2D")
-    ]
-    scratch = _WINDOW_BYTES * max(windows, default=0)
+    scratch = max((_scratch_bytes(op, kernel) for op, kernel in file.kernels()), default=0)
     wanted = known.value * (1 + _ARENA_MARGIN) + scratch
     total = math.ceil(wanted / _ARENA_STEP_BYTES) * _ARENA_STEP_BYTES
     how = "proven on TFLM built for x86"
     if known is planned:
         how = "by Vela's plan, with TFLM's structures as its x86 build has them"
     return {"bytes": int(known.value), "how": how, "scratch": scratch, "total": total}
+
+
+def _scratch_bytes(op: FileOperator, kernel: FileTensor) -> int:
+    """Return what CMSIS-NN asks for to run a convolution, 0 for other operators."""
+    if op.name not in ("CONV_2D", "DEPTHWISE_CONV_2D"):
+        return 0
+    window = math.prod(kernel.shape[1:])
+    if any(tensor.dtype == "int16" for tensor in op.activations):
+        return _INT16_WINDOW_BYTES * window + _INT16_PADDING_BYTES
+    return _WINDOW_BYTES * window
 
 
 def _golden_invocations(interface: Interface) -> int:

@@ -33,6 +33,10 @@ WORTH_DEPARTING = 1e-3
 """Nats (or relative squared error) that a layer's departure has to win: each is one more thing that
 a reader of the plan has to know and a runtime has to do."""
 
+WORTH_WIDENING = 1e-3
+"""Nats that int16 activations have to win over int8 ones, which take half the memory and are what
+every kernel and accelerator has: less than a thousandth of a nat is not seen in any metric."""
+
 # With more, the table of a kernel would have as many axes; concatenations' readers alone have.
 _MOST_GROUPS = 2
 
@@ -95,9 +99,13 @@ def _can_have(target: str, operators: Sequence[Weighted], scheme: Scheme) -> boo
     return all(layer_format(target, each, scheme).scheme == scheme for each in operators)
 
 
-def rank_of(expected_loss: float, departures: Departures) -> float:
-    """Return what options are ranked by: the expected loss, and a little for each departure."""
-    return expected_loss + WORTH_DEPARTING * len(departures)
+def rank_of(expected_loss: float, scheme: Scheme, departures: Departures = ()) -> float:
+    """Return what options are ranked by: the expected loss, and a little for what it takes.
+
+    Each departure, and activations twice as wide as int8's, have to win something that shows.
+    """
+    wider = WORTH_WIDENING if scheme == "w8a16" else 0.0
+    return expected_loss + wider + WORTH_DEPARTING * len(departures)
 
 
 def departure_costs(

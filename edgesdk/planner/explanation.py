@@ -12,6 +12,7 @@ from edgesdk.document import to_builtins
 from edgesdk.figure import TITLES, Figures
 from edgesdk.plan import Distil, Finetune, Plan, Prune, Quantize, Rejected, Step
 from edgesdk.planner.block_reasons import block_reasons
+from edgesdk.planner.departures import WORTH_WIDENING
 from edgesdk.planner.front import pareto_front
 from edgesdk.planner.options import pruned_share
 from edgesdk.planner.search import Assessment, Decision
@@ -93,6 +94,24 @@ def _steps(
     return tuple(steps)
 
 
+def _wider_reasons(assessment: Assessment, decision: Decision) -> list[str]:
+    """Return why int16 activations were left, where they fit and lose a little less."""
+    wider = [
+        other.expected_loss
+        for other in decision.assessments
+        if other.option.scheme == "w8a16"
+        and other.option.scheme != assessment.option.scheme
+        and other.plausible
+        and other.expected_loss < assessment.expected_loss
+    ]
+    if not wider or decision.objective != "least expected loss" or decision.chosen is None:
+        return []
+    return [
+        f"w8a16 is expected to lose {min(wider):.4g}, too little less: int16 activations have to "
+        f"win {WORTH_WIDENING:g}."
+    ]
+
+
 def _reasons(
     assessment: Assessment, decision: Decision, sensitivity: Sensitivity, *,
     device: DeviceProfile, runtime: Runtime, recovery: Recovery, refused: Mapping[Scheme, str],
@@ -111,6 +130,7 @@ def _reasons(
             f"loss ({chosen.expected_loss:.4g} for {assessment.expected_loss:.4g}) to be probed."
         )
     reasons = [text, *(f"{explain_verdict(v)}." for v in assessment.verdicts)]
+    reasons += _wider_reasons(assessment, decision)
     if decision.objective == "least latency":
         limit = _drop_limit(decision)
         within = "" if limit is None else f" within a drop of {100 * limit:g} %"

@@ -53,8 +53,8 @@ class Assessment:
 
     @property
     def rank(self) -> float:
-        """The expected loss, and a little for each layer that departs (``Sensitivity.rank``)."""
-        return rank_of(self.expected_loss, self.option.departures)
+        """The expected loss, and a little for what the option takes (``Sensitivity.rank``)."""
+        return rank_of(self.expected_loss, self.option.scheme, self.option.departures)
 
     @property
     def worst_excess(self) -> float:

@@ -166,7 +166,7 @@ class Sensitivity:
 
     def rank(self, option: Option) -> float:
         """Return what options are ranked by: the expected loss, and a little for each departure."""
-        return rank_of(self.loss(option), option.departures)
+        return rank_of(self.loss(option), option.scheme, option.departures)
 
     def format_loss(self, scheme: Scheme, departures: Departures) -> float:
         """Return what the unpruned network loses in a scheme that single layers depart from."""

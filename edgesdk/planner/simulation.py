@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from edgesdk.layer_format import LayerSchemes, Weighted, layer_format
-from edgesdk.scheme import DYNAMIC_SCHEMES, GROUP_SIZE, INT4_SCHEMES, Scheme
+from edgesdk.scheme import CALIBRATED_SCHEMES, DYNAMIC_SCHEMES, GROUP_SIZE, INT4_SCHEMES, Scheme
 from edgesdk.task import Tensors
 
 _KINDS: Mapping[type[nn.Module], str] = {
@@ -30,6 +30,7 @@ _KINDS: Mapping[type[nn.Module], str] = {
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _LEAST_SCALE = 1e-12
 _INT8_STEPS = 127
+_INT16_STEPS = 32767
 # A group's largest weight in steps, and what its scale is rounded to. ExecuTorch uses all of -8 to
 # 7 (torchao's symmetric mapping divides the range by 15) and keeps bfloat16; the others -7 to 7.
 _INT4_GROUPS: Mapping[str, tuple[float, torch.dtype]] = {"executorch": (7.5, torch.bfloat16)}
@@ -46,7 +47,8 @@ def simulate(
 
     ``fp16`` rounds every weight to float16. ``int8`` rounds weights per output channel
     (symmetric) and the inputs of every convolution and linear layer per tensor (affine), with
-    ranges observed on ``calibration``. Dynamic schemes round inputs with the range found at run
+    ranges observed on ``calibration``; ``w8a16`` does the same with inputs of 16 bits, symmetric
+    around zero. Dynamic schemes round inputs with the range found at run
     time: a row's for linear layers, a sample's for convolutions. int4 weights have a scale for
     each group of 32 inputs. ``w8`` and ``w4`` round weights alone. ``layer_schemes`` names (by
     module path) the layers that have another scheme than the network; what ``target`` cannot give
@@ -56,7 +58,7 @@ def simulate(
     formats = _formats(simulated, scheme, layer_schemes, target)
     if scheme == "fp16":
         _halve(simulated)
-    static = [layer for layer, own in formats.items() if own == "int8"]
+    static = {layer: own for layer, own in formats.items() if own in CALIBRATED_SCHEMES}
     _round_static_inputs(simulated, static, calibration)
     for layer, own in formats.items():
         if own == "fp16" and scheme != "fp16":
@@ -126,7 +128,7 @@ def _in_groups(weight: Tensor, steps: float, kept: torch.dtype) -> Tensor:
 
 
 def _round_static_inputs(
-    module: nn.Module, layers: Sequence[nn.Module], calibration: Sequence[Tensors]
+    module: nn.Module, layers: Mapping[nn.Module, Scheme], calibration: Sequence[Tensors]
 ) -> None:
     """Observe each layer's input range, then hook its rounding in front of the layer."""
     ranges: dict[nn.Module, tuple[float, float]] = {}
@@ -144,9 +146,10 @@ def _round_static_inputs(
     for handle in handles:
         handle.remove()
 
-    for layer in layers:
+    for layer, scheme in layers.items():
         low, high = ranges.get(layer, (0.0, 0.0))
-        layer.register_forward_pre_hook(partial(_fake_quantize, low, high))
+        rounding = _fake_quantize if scheme == "int8" else _fake_quantize_int16
+        layer.register_forward_pre_hook(partial(rounding, low, high))
 
 
 def _fake_quantize(
@@ -154,6 +157,15 @@ def _fake_quantize(
 ) -> tuple[Tensor, ...]:
     """Round a layer's first input to 256 steps of its range; bound by value, so copies keep it."""
     return (_affine(inputs[0], torch.tensor(low), torch.tensor(high)), *inputs[1:])
+
+
+def _fake_quantize_int16(
+    low: float, high: float, _layer: nn.Module, inputs: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """Round a layer's first input to steps of its greatest magnitude over 32767, clipped there."""
+    scale = max(-low, high, _INT16_STEPS * _LEAST_SCALE) / _INT16_STEPS
+    rounded = (inputs[0] / scale).round().clamp(-_INT16_STEPS - 1, _INT16_STEPS) * scale
+    return (rounded, *inputs[1:])
 
 
 def _dynamic_rounding(layer: nn.Module) -> Hook:

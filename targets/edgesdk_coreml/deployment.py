@@ -68,6 +68,16 @@ def find_capability(runtime: Runtime) -> Capability:
     )
 
 
+_NO_RANGES = (
+    "Core ML finds no ranges at run time: either activations are int8 with calibrated ranges "
+    "(int8), or weights alone are narrow (w8, w4)"
+)
+_NEVER: Mapping[Scheme, str] = {
+    **dict.fromkeys(DYNAMIC_SCHEMES, _NO_RANGES),
+    "w8a16": "Core ML quantizes activations to int8 alone: int8, or fp16 with narrow weights (w8)",
+}
+
+
 def refusal(scheme: Scheme, runtime: Runtime) -> str | None:
     """Return why a scheme is not emitted for a runtime, None where it is."""
     if scheme == "fp32" and runtime.unit == "npu":
@@ -77,11 +87,8 @@ def refusal(scheme: Scheme, runtime: Runtime) -> str | None:
         and specification_version(runtime.minimum_version) < _INT8_SPECIFICATION_VERSION
     ):
         return f"int8 activations need iOS 17 or macOS 14, not {runtime.minimum_version}"
-    if scheme in DYNAMIC_SCHEMES:
-        return (
-            "Core ML finds no ranges at run time: either activations are int8 with calibrated "
-            "ranges (int8), or weights alone are narrow (w8, w4)"
-        )
+    if scheme in _NEVER:
+        return _NEVER[scheme]
     if scheme in _WEIGHTS_SINCE:
         system, version = _WEIGHTS_SINCE[scheme]
         if specification_version(runtime.minimum_version) < version:

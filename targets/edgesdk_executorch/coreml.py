@@ -76,6 +76,8 @@ def _node(
 def _refusal(scheme: Scheme, runtime: Runtime) -> str | None:
     if scheme == "fp32" and runtime.unit == "npu":
         return "the Neural Engine computes in float16; fp32 would leave it for the CPU or GPU"
+    if scheme == "w8a16":
+        return "int16 activations are not emitted for Core ML here; int8 has integer kernels"
     if scheme in ("w8", "w4"):
         return (
             "ExecuTorch calls its narrow weights for Core ML experimental, and drops what says "

@@ -136,6 +136,8 @@ def _refusal(scheme: Scheme, runtime: Runtime) -> str | None:
             "ExecuTorch's Vulkan delegate decodes these weights to float and multiplies in float, "
             "or cannot be lowered to; int8 is what it computes in integers"
         )
+    if scheme == "w8a16":
+        return "int16 activations are not emitted for Vulkan here; int8 has integer kernels"
     if scheme in ("w8", "w4"):
         return "weight-only formats are not emitted for Vulkan here; int8 stores weights as small"
     return None

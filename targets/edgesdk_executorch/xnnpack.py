@@ -117,6 +117,8 @@ def _refusal(scheme: Scheme, runtime: Runtime) -> str | None:
             "ExecuTorch serialises every XNNPACK convolution weight as float32, so a float16 "
             "file is no smaller"
         )
+    if scheme == "w8a16":
+        return "XNNPACK has no kernels of int16 activations"
     if scheme in ("w8", "w4"):
         return (
             "XNNPACK computes weight-only formats wrongly in this version of ExecuTorch; "

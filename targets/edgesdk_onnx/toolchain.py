@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from edgesdk.device import Runtime
 from edgesdk.scheme import DYNAMIC_SCHEMES, Scheme
 from edgesdk.target import Capability, Toolchain
@@ -26,13 +28,22 @@ def find_capability(runtime: Runtime) -> Capability:
     return Capability.of(lambda scheme: _refusal(scheme, runtime))
 
 
+_NEVER: Mapping[Scheme, str] = {
+    **dict.fromkeys(
+        DYNAMIC_SCHEMES,
+        "TensorRT finds no ranges of activations at run time: int8 has calibrated ones",
+    ),
+    "w8a16": "TensorRT has no int16 activations: int8, or fp16 where int8 loses too much",
+    "w8": "w8 weights are not written for TensorRT here; int8 is its narrow form",
+    "w4": "w4 weights are not written for TensorRT here; int8 is its narrow form",
+}
+
+
 def _refusal(scheme: Scheme, runtime: Runtime) -> str | None:
     if runtime.delegate != DELEGATE:
         return f"files are written for {DELEGATE} here, not for {runtime.delegate!r}"
-    if scheme in DYNAMIC_SCHEMES:
-        return "TensorRT finds no ranges of activations at run time: int8 has calibrated ones"
-    if scheme in ("w8", "w4"):
-        return f"{scheme} weights are not written for TensorRT here; int8 is its narrow form"
+    if scheme in _NEVER:
+        return _NEVER[scheme]
     if scheme not in runtime.precisions:
         return f"the device profile lists no {scheme} for {runtime.runtime} on its {runtime.unit}"
     if scheme == "int8" and runtime.integer_io:

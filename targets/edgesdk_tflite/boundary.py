@@ -1,4 +1,4 @@
-"""Float inputs and outputs around a graph that computes in int8."""
+"""Float inputs and outputs around a graph that computes in integers."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from edgesdk_tflite.flatbuffer import items, pack, unpack
+from edgesdk_tflite.flatbuffer import enum_names, items, pack, unpack
 
-# Schema versions since which the operators take and give int8.
-_QUANTIZE_VERSION = 1
-_DEQUANTIZE_VERSION = 2
+# Schema versions since which the operators take and give a type.
+_QUANTIZE_VERSIONS = {"INT8": 1, "INT16": 2}
+_DEQUANTIZE_VERSIONS = {"INT8": 2, "INT16": 3}
 
 
 def with_float_boundary(content: bytes) -> bytes:
-    """Return the file with its int8 inputs and outputs as float32.
+    """Return the file with its quantized inputs and outputs, int8 or int16, as float32.
 
     Given:   x int8 -> graph -> y int8
     Result:  x float32 -> QUANTIZE -> graph -> DEQUANTIZE -> y float32
@@ -28,26 +28,37 @@ def with_float_boundary(content: bytes) -> bytes:
     graph, signature = model.subgraphs[0], model.signatureDefs[0]
     kinds = schema.BuiltinOperator
     before, after = [], []
-    outside = {index: _float_copy(graph, index) for index in _int8_tensors(graph, graph.inputs)}
+    outside = {index: _float_copy(graph, index) for index in _quantized(graph, graph.inputs)}
     for inner, outer in outside.items():
-        before.append(_operator(model, kinds.QUANTIZE, _QUANTIZE_VERSION, outer, inner))
+        version = _QUANTIZE_VERSIONS[_type_name(graph, inner)]
+        before.append(_operator(model, kinds.QUANTIZE, version, outer, inner))
     graph.inputs = [outside.get(int(index), int(index)) for index in graph.inputs]
     _redirect(signature.inputs, outside)
-    outside = {index: _float_copy(graph, index) for index in _int8_tensors(graph, graph.outputs)}
+    outside = {index: _float_copy(graph, index) for index in _quantized(graph, graph.outputs)}
     for inner, outer in outside.items():
-        after.append(_operator(model, kinds.DEQUANTIZE, _DEQUANTIZE_VERSION, inner, outer))
+        version = _DEQUANTIZE_VERSIONS[_type_name(graph, inner)]
+        after.append(_operator(model, kinds.DEQUANTIZE, version, inner, outer))
     graph.outputs = [outside.get(int(index), int(index)) for index in graph.outputs]
     _redirect(signature.outputs, outside)
     graph.operators = [*before, *items(graph.operators), *after]
     return pack(model)
 
 
-def _int8_tensors(graph: Any, indices: Any) -> list[int]:
-    """Return each of those tensor indices once whose tensor is int8."""
-    from ai_edge_litert import schema_py_generated as schema
+def _quantized(graph: Any, indices: Any) -> list[int]:
+    """Return each of those tensor indices once whose tensor is int8 or int16 and has a scale."""
+    return [
+        i
+        for i in dict.fromkeys(map(int, indices))
+        if _type_name(graph, i) in _QUANTIZE_VERSIONS and _has_scale(graph.tensors[i])
+    ]
 
-    int8 = schema.TensorType.INT8
-    return [i for i in dict.fromkeys(map(int, indices)) if graph.tensors[i].type == int8]
+
+def _has_scale(tensor: Any) -> bool:
+    return tensor.quantization is not None and len(items(tensor.quantization.scale)) > 0
+
+
+def _type_name(graph: Any, index: int) -> str:
+    return enum_names("TensorType")[graph.tensors[index].type]
 
 
 def _float_copy(graph: Any, index: int) -> int:

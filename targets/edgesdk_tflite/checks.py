@@ -21,18 +21,20 @@ from edgesdk_tflite.exported import (
     kernel_elements,
     outputs_follow_inputs,
 )
-from edgesdk_tflite.flatbuffer import FileTensor, ModelFile
+from edgesdk_tflite.flatbuffer import FileOperator, FileTensor, ModelFile
 from edgesdk_tflite.layer_recipes import (
+    STATIC_TYPES,
     layer_behind,
     layer_formats,
     scheme_found,
     unasked_islands,
 )
 from edgesdk_tflite.layout import moves_channels
-from edgesdk_tflite.operators import computing_type
+from edgesdk_tflite.operators import computing_type, quantized_otherwise
 from edgesdk_tflite.quiet import captured_output
 
 _BYTES: Mapping[str, float] = {"float32": 4, "float16": 2, "int8": 1, "int4": 0.5}
+_INTEGERS = tuple(STATIC_TYPES.values())
 # An int4 weight is off by half a step; the blocks' scales are rounded to float16.
 _INT4_STEPS = 0.5 + 7 * 2.0**-11
 # Factors that the converter folded in are estimated from the rounded kernel, which leaves up to
@@ -117,27 +119,40 @@ def _no_layout_transposition(file: ModelFile, emission: Emission) -> Check:
 
 
 def _arithmetic(file: ModelFile, emission: Emission, model: CompressedModel) -> Check:
-    if model.scheme == "int8":
+    static = STATIC_TYPES.get(model.scheme)
+    if static is not None:
         islands = unasked_islands(file, emission.layer_of, model)
-        named = sorted({f"{op.name} ({op.outputs[0].name})" for op in islands})
+        strangers = quantized_otherwise(file, static)
+        found = {"in float": islands, f"not in {static}": strangers}
+        wrong = [f"{how}: {_named(ops)}" for how, ops in found.items() if ops]
         return Check(
-            name="arithmetic is int8",
-            passed=not named,
-            detail=f"in float: {', '.join(named)}" if named else f"{len(file.operators)} operators",
+            name=f"arithmetic is {static}",
+            passed=not wrong,
+            detail="; ".join(wrong) or f"{len(file.operators)} operators",
         )
-    integer = sorted({op.name for op in file.operators if computing_type(op) == "int8"})
+    integer = sorted({op.name for op in file.operators if computing_type(op) in _INTEGERS})
     return Check(
         name="arithmetic is floating point",
         passed=not integer,
-        detail=f"in int8: {', '.join(integer)}" if integer else f"{len(file.operators)} operators",
+        detail=f"in integers: {', '.join(integer)}"
+        if integer
+        else f"{len(file.operators)} operators",
     )
 
 
+def _named(operators: Sequence[FileOperator]) -> str:
+    return ", ".join(sorted({f"{op.name} ({op.outputs[0].name})" for op in operators}))
+
+
 def _one_kind_of_io(file: ModelFile, scheme: Scheme) -> Check:
-    """Quantized inputs and outputs are all int8 or all float; one that nothing reads is neither."""
+    """Quantized inputs and outputs are all integers or all float; what nothing reads is neither."""
     tensors = (*(t for t in file.inputs.values() if file.consumers(t)), *file.outputs.values())
     kinds = {t.dtype for t in tensors if t.dtype.startswith("float") or t.scales}
-    allowed = ({"int8"}, {"float32"}, set[str]()) if scheme == "int8" else ({"float32"}, set[str]())
+    allowed = [
+        {"float32"},
+        set[str](),
+        *({static} for static in (STATIC_TYPES.get(scheme),) if static),
+    ]
     return Check(
         name="inputs and outputs are of one kind",
         passed=kinds in allowed,

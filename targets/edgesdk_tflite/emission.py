@@ -8,7 +8,7 @@ from pathlib import Path
 from edgesdk.artifact import TensorSpec
 from edgesdk.compressed import CompressedModel
 from edgesdk.layer_format import require_formats
-from edgesdk.scheme import DYNAMIC_SCHEMES
+from edgesdk.scheme import CALIBRATED_SCHEMES, DYNAMIC_SCHEMES
 from edgesdk.target import Emission
 from edgesdk.trace import trace
 from edgesdk_tflite.convert import convert_float
@@ -17,7 +17,7 @@ from edgesdk_tflite.layout import Permutation
 from edgesdk_tflite.packages import NAME, tool_versions
 from edgesdk_tflite.quantize import (
     calibration_data,
-    quantize_int8,
+    quantize_static,
     quantize_weights,
     store_float16,
 )
@@ -28,13 +28,13 @@ MODEL = "model.tflite"
 def emit_model(model: CompressedModel, folder: Path, *, integer_io: bool) -> Emission:
     """Write the model's file in its scheme and return the emission, read back from the file."""
     # Before the conversion, which takes longer than finding out that the data is unusable.
-    calibration = calibration_data(model) if model.scheme == "int8" else ()
+    calibration = calibration_data(model) if model.scheme in CALIBRATED_SCHEMES else ()
     if model.layer_schemes or model.scheme in DYNAMIC_SCHEMES:
         graph = trace(model.module, model.example_inputs, name="")
         require_formats(graph, NAME, model.scheme, model.layer_schemes)
     converted = convert_float(model)
-    if model.scheme == "int8":
-        content = quantize_int8(converted, calibration, model, integer_io=integer_io)
+    if model.scheme in CALIBRATED_SCHEMES:
+        content = quantize_static(converted, calibration, model, integer_io=integer_io)
     elif model.scheme == "fp16":
         content = store_float16(converted)
     elif model.schemes == {"fp32"}:

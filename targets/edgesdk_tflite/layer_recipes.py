@@ -21,6 +21,9 @@ _KINDS: Mapping[str, str] = {
     "TRANSPOSE_CONV": "conv_transpose2d",
 }
 
+STATIC_TYPES: Mapping[Scheme, str] = {"int8": "int8", "w8a16": "int16"}
+"""Schemes of integers throughout, and the type between their layers."""
+
 
 def add_layer_recipes(recipes: Any, float_file: Any, model: CompressedModel) -> None:
     """Add what differs from the network's own recipe, which is there already: a later one wins.
@@ -82,8 +85,9 @@ def scheme_found(op: FileOperator, kernel: FileTensor) -> str:
     fed = {tensor.dtype for tensor in op.activations}
     if kernel.dtype in ("float32", "float16") and fed == {"float32"}:
         return "fp32" if kernel.dtype == "float32" else "fp16"
-    if direct and fed == {"int8"} and kernel.dtype == "int8":
-        return "int8"
+    static = [scheme for scheme, dtype in STATIC_TYPES.items() if fed == {dtype}]
+    if direct and static and kernel.dtype == "int8":
+        return static[0]
     if fed == {"float32"} and kernel.dtype in ("int8", "int4"):
         bits = kernel.dtype.removeprefix("int")
         return f"int{bits}_dynamic" if direct else f"w{bits}"
@@ -105,7 +109,7 @@ def place(tensor: str, layer_of: Mapping[str, str]) -> str:
 def unasked_islands(
     file: ModelFile, layer_of: Mapping[str, str], model: CompressedModel
 ) -> tuple[FileOperator, ...]:
-    """Return what computes, or converts, in float within an int8 network though nobody asked.
+    """Return what computes, or converts, in float within a quantized network though nobody asked.
 
     Layers with a scheme of their own are asked for, and so are the conversions around them.
     """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ _ARENA_OPERATOR_BYTES = 1 << 14
 _ARENA_TOTAL = re.compile(r"Arena allocation total (\d+) bytes")
 _MISSING_OPERATOR = re.compile(r"Didn't find op for builtin opcode '(\w+)'")
 _FAILED_NODE = re.compile(r"Node (\w+) \(number (\d+)\) failed to (?:prepare|invoke)")
+_INSTEAD_OF_INT16 = "compile with int8, which more kernels have, or replace that operator"
 
 
 class MicroSession:
@@ -48,7 +48,7 @@ class MicroSession:
             file.output_order.index(file.output(spec.name).index) for spec in emission.outputs
         ]
         with captured_output() as output:
-            problem = self._load(runtime, path, _arena_bytes(file))
+            problem = self._load(runtime, path, _arena_bytes(file)) or self._try_kernels(emission)
         if problem is not None:
             raise _refusal(problem, output.text, file, emission)
         self.identity = RuntimeIdentity(
@@ -59,7 +59,6 @@ class MicroSession:
             threads=1,
         )
         self._memory_bytes = self._read_memory_bytes()
-        self._file, self._emission = file, emission
 
     def _load(self, runtime: Any, path: Path, arena_bytes: int) -> RuntimeError | None:
         try:
@@ -70,16 +69,18 @@ class MicroSession:
             return problem
         return None
 
+    def _try_kernels(self, emission: Emission) -> RuntimeError | None:
+        """Run once on zeros: some kernels find out that they lack a type only when they run."""
+        try:
+            self.bind([np.zeros(spec.shape, spec.dtype) for spec in emission.inputs])()
+            self._interpreter.reset()  # what a network with a state remembers of it
+        except RuntimeError as problem:
+            return problem
+        return None
+
     def run(self, inputs: Arrays) -> Arrays:
         """Return copies of the outputs of one inference at the file's batch."""
-        invoke = self.bind(inputs)
-        try:
-            invoke()
-        except RuntimeError as problem:
-            # Some kernels look at types only now. Once more, to hear what the runtime says of it.
-            with captured_output() as output, suppress(RuntimeError):
-                invoke()
-            raise _refusal(problem, output.text, self._file, self._emission) from None
+        self.bind(inputs)()
         # The interpreter hands out views of its arena, which the next inference overwrites.
         return [np.array(self._interpreter.get_output(p)) for p in self._output_positions]
 
@@ -137,6 +138,8 @@ def _refusal(
     return UnsupportedModel(
         f"{what}, at layer {', '.join(layers) or 'unknown'}{reason}",
         expected="operators that TensorFlow Lite Micro has",
-        next_step="replace that operator (GELU by ReLU, for instance), or choose a larger device",
+        next_step=_INSTEAD_OF_INT16
+        if any(t.dtype == "int16" for op in file.operators for t in op.activations)
+        else "replace that operator (GELU by ReLU, for instance), or choose a larger device",
         details={"layers": layers},
     )

@@ -9,6 +9,7 @@ from edgesdk_tflite.flatbuffer import KERNEL_INPUTS, FileOperator, ModelFile
 
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 _FLOATS = ("float64", "float32", "float16")
+_QUANTIZED = ("int16", "int8", "uint8")
 # Widest first: an operator that mixes types is counted under the one that costs most.
 _TYPES: Sequence[str] = (*_FLOATS, "int16", "int8", "uint8", "int4", "int32", "int64", "bool")
 
@@ -61,7 +62,7 @@ def _told_type(op: FileOperator) -> str:
 
 
 def float_islands(file: ModelFile) -> tuple[FileOperator, ...]:
-    """Return the operators of an int8 file that compute, or convert, in floating point.
+    """Return the operators of a quantized file that compute, or convert, in floating point.
 
     A QUANTIZE of a file input and a DEQUANTIZE to a file output are not among them: they are how
     a file with float inputs and outputs computes in int8.
@@ -79,6 +80,15 @@ def float_islands(file: ModelFile) -> tuple[FileOperator, ...]:
         if touches_float and not at_boundary:
             islands.append(op)
     return tuple(islands)
+
+
+def quantized_otherwise(file: ModelFile, dtype: str) -> tuple[FileOperator, ...]:
+    """Return the operators that touch quantized activations of another type than ``dtype``."""
+    return tuple(
+        op
+        for op in file.operators
+        if any(t.scales and t.dtype in _QUANTIZED and t.dtype != dtype for t in op.activations)
+    )
 
 
 def kernels_not_in(file: ModelFile, dtype: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""A float ``.tflite`` file becomes one with int8 arithmetic, or with float16 weights."""
+"""A float ``.tflite`` file becomes one with integer arithmetic, or with narrow weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgesdk.compress.pt2e import calibration_batches
 from edgesdk.compressed import CompressedModel
 from edgesdk.errors import TaskError, UnsupportedModel
-from edgesdk.scheme import DYNAMIC_SCHEMES
+from edgesdk.scheme import ACTIVATION_BYTES, DYNAMIC_SCHEMES, Scheme
 from edgesdk.task import Tensors
 from edgesdk_tflite.boundary import with_float_boundary
 from edgesdk_tflite.convert import SIGNATURE, FloatFile
@@ -23,7 +23,13 @@ from edgesdk_tflite.layer_recipes import add_layer_recipes, place, unasked_islan
 from edgesdk_tflite.layout import arrange
 from edgesdk_tflite.operators import CONVERSIONS, kernels_not_in
 from edgesdk_tflite.quiet import captured_output
-from edgesdk_tflite.rewrite import ready_for_int8
+from edgesdk_tflite.rewrite import ready_for_integers
+
+_FORMS: Mapping[Scheme, str] = {"int8": "int8", "w8a16": "int16"}
+_INSTEAD: Mapping[Scheme, str] = {
+    "int8": "replace them (ReLU or Hardswish for another activation), or use fp16 or fp32",
+    "w8a16": "replace them (ReLU for another activation), or use int8, which more operators have",
+}
 
 
 def calibration_data(model: CompressedModel) -> tuple[Tensors, ...]:
@@ -41,33 +47,34 @@ def calibration_data(model: CompressedModel) -> tuple[Tensors, ...]:
     return batches
 
 
-def quantize_int8(
+def quantize_static(
     float_file: FloatFile, calibration: Sequence[Tensors], model: CompressedModel, *,
     integer_io: bool,
 ) -> bytes:  # fmt: skip
-    """Return the file with int8 weights and activations, calibrated on all of ``calibration``.
+    """Return the file with integer weights and activations, calibrated on all of ``calibration``.
 
-    ai-edge-quantizer's ``static_wi8_ai8``: weights symmetric with one scale per output channel,
-    activations with one scale and zero point per tensor, biases int32 (Jacob et al. 2018,
+    ``int8`` is ai-edge-quantizer's ``static_wi8_ai8``: weights symmetric with one scale per output
+    channel, activations with one scale and zero point per tensor, biases int32 (Jacob et al. 2018,
     "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
-    Inference"). Ranges are the smallest and largest value over all samples, whatever their order
-    and batches; the tool's own default, a moving average, clips: with it ResNet-20 on CIFAR-10
-    kept 14 dB of signal to noise at the logits, with this 30 dB.
+    Inference"). ``w8a16`` is its ``static_wi8_ai16``: the same weights, int16 activations without
+    zero points, biases int64. Ranges are the smallest and largest value over all samples, whatever
+    their order and batches; the tool's own default, a moving average, clips: with it ResNet-20 on
+    CIFAR-10 kept 14 dB of signal to noise at the logits in int8, with this 30 dB.
 
     Around layers that ``model.layer_schemes`` takes out of int8 it converts to and from float.
-    With ``integer_io`` the file takes and returns int8, otherwise float around the same graph.
-    Raises ``UnsupportedModel`` where an operator stays in float: a file that is int8 in name
-    only is of no use.
+    With ``integer_io`` the file takes and returns those integers, otherwise float around the same
+    graph. Raises ``UnsupportedModel`` where an operator stays in float: a file that is quantized
+    in name only is of no use.
     """
     from ai_edge_quantizer import calibrator, qtyping, recipe_manager
     from ai_edge_quantizer.utils import qsv_utils
 
-    float_file = replace(float_file, content=ready_for_int8(float_file.content))
+    float_file = replace(float_file, content=ready_for_integers(float_file.content))
     recipes = recipe_manager.RecipeManager()
     recipes.add_static_config(
         regex=".*",
         operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
-        activation_num_bits=8,
+        activation_num_bits=round(8 * ACTIVATION_BYTES[model.scheme]),
         weight_num_bits=8,
     )
     add_layer_recipes(recipes, float_file, model)
@@ -78,7 +85,7 @@ def quantize_int8(
         )
         ranges.calibrate({SIGNATURE: samples}, recipes)
         content = _apply(recipes, float_file, ranges.get_model_qsvs())
-    _require_int8(content, float_file.layer_of, model)
+    _require_integers(content, float_file.layer_of, model)
     return content if integer_io else with_float_boundary(content)
 
 
@@ -162,15 +169,15 @@ def _as_file_inputs(float_file: FloatFile, batch: Tensors) -> Mapping[str, NDArr
     }
 
 
-def _require_int8(content: bytes, layer_of: Mapping[str, str], model: CompressedModel) -> None:
+def _require_integers(content: bytes, layer_of: Mapping[str, str], model: CompressedModel) -> None:
     islands = unasked_islands(parse_model(content), layer_of, model)
     computing = [op for op in islands if op.name not in CONVERSIONS] or islands
     if not computing:
         return
     named = sorted({f"{op.name} at {place(op.outputs[0].name, layer_of)}" for op in computing})
     raise UnsupportedModel(
-        f"int8 is not possible for {', '.join(named)}: float arithmetic would remain",
-        expected="operators that the quantizer has an int8 form of",
-        next_step="replace them (ReLU or Hardswish for another activation), or use fp16 or fp32",
+        f"{model.scheme} is not possible for {', '.join(named)}: float arithmetic would remain",
+        expected=f"operators that the quantizer has an {_FORMS[model.scheme]} form of",
+        next_step=_INSTEAD[model.scheme],
         details={"operators": named},
     )

@@ -11,7 +11,7 @@ _BIAS = 2
 _GATHER_VERSION = 1
 
 
-def ready_for_int8(content: bytes) -> bytes:
+def ready_for_integers(content: bytes) -> bytes:
     """Return the float file with flat biases, and with table look-ups as gathers."""
     model = unpack(content)
     for graph in model.subgraphs:
@@ -46,7 +46,7 @@ def _gather(model: Any, operator: Any) -> None:
     Given:   EMBEDDING_LOOKUP(rows [N], table [V, ...])
     Result:  GATHER(table, rows, axis=0)
 
-    The quantizer has an int8 form of the second only.
+    The quantizer has integer forms of the second only.
     """
     from ai_edge_litert import schema_py_generated as schema
 

@@ -34,7 +34,7 @@ from edgesdk_tflite.graph import read_graph
 from edgesdk_tflite.micro import MicroSession
 from edgesdk_tflite.micro_kernels import require_int8_kernels
 from edgesdk_tflite.operators import count_operators
-from edgesdk_tflite.rounding import REASON, most_units_apart, reference_is_wrong
+from edgesdk_tflite.rounding import most_units_apart, reference_is_wrong, why_apart
 from edgesdk_tflite.session import LiteRTSession
 
 MICRO = "tflite-micro"
@@ -90,9 +90,9 @@ class TFLiteTarget:
         """Write ``model.tflite`` and return how to feed it; equal models give equal bytes.
 
         Float inputs and outputs of four dimensions are [N, H, W, C] (``edgesdk_tflite.layout``
-        says when not). int8 files take and return int8 where ``runtime.integer_io``, float
-        otherwise. For an Ethos-U Vela compiles the file, and what it was given stays beside it.
-        Raises ``UnsupportedModel`` naming layer and operator, ``TaskError`` for unusable
+        says when not). Quantized files take and return integers where ``runtime.integer_io``,
+        float otherwise. For an Ethos-U Vela compiles the file, and what it was given stays beside
+        it. Raises ``UnsupportedModel`` naming layer and operator, ``TaskError`` for unusable
         calibration data, and ``TargetUnavailable``.
         """
         packages.require_converter()
@@ -152,16 +152,15 @@ class TFLiteTarget:
         """Return LiteRT's reference kernels for what runs in TensorFlow Lite Micro.
 
         Two runtimes that were built apart; their answers are bit-identical but for fully connected
-        layers in int8 (``edgesdk_tflite.rounding``).
+        layers in integers, and products in int16 (``edgesdk_tflite.rounding``).
         """
         if host_runtime != MICRO:
             return None
         file = read_model(inside(folder, emission.opened))
-        units = most_units_apart(file)
         return Twin(
             host_runtime="litert-reference",
-            most_units=units,
-            reason="" if units == 0 else REASON,
+            most_units=most_units_apart(file),
+            reason=why_apart(file),
             unusable=reference_is_wrong(file),
         )
 
@@ -189,6 +188,11 @@ def _refusal(scheme: Scheme, runtime: Runtime) -> str | None:
         return "TensorFlow Lite Micro's DEQUANTIZE takes no float16, so such weights cannot load"
     if scheme in DYNAMIC_SCHEMES and runtime.runtime == MICRO:
         return "TensorFlow Lite Micro has no kernels that find ranges at run time"
+    if scheme == "w8a16" and runtime.runtime != MICRO:
+        return (
+            "XNNPACK has no kernels of int16 activations, so LiteRT would compute every layer in "
+            "plain loops, slower than float; it is for TensorFlow Lite Micro"
+        )
     if scheme in ("w8", "w4"):
         other = "int8_dynamic" if scheme == "w8" else "int4_dynamic"
         return f"LiteRT computes {other} from the same weights, and faster: take that"

@@ -17,8 +17,9 @@ int shift = 0;
 std::size_t invocations = 0;
 digits::ImageTensor image[digits::kImageElements];
 digits::LogitsTensor logits[digits::kLogitsElements];
-TfLiteTensor input{kTfLiteInt8, {reinterpret_cast<char*>(image)}, sizeof(image)};
-TfLiteTensor output{kTfLiteInt8, {reinterpret_cast<char*>(logits)}, sizeof(logits)};
+constexpr TfLiteType kType = sizeof(digits::ImageTensor) == 1 ? kTfLiteInt8 : kTfLiteInt16;
+TfLiteTensor input{kType, {reinterpret_cast<char*>(image)}, sizeof(image)};
+TfLiteTensor output{kType, {reinterpret_cast<char*>(logits)}, sizeof(logits)};
 digits::Model model, timed;
 
 std::uint32_t Microseconds() {
@@ -45,10 +46,11 @@ std::size_t MicroInterpreter::arena_used_bytes() const { return 4321; }
 TfLiteStatus MicroInterpreter::Invoke() {
   ++invocations;
   for (std::size_t i = 0; i < digits::kGoldenInvocations; ++i) {
-    if (std::memcmp(image, digits::kGoldenImage + i * sizeof(image), sizeof(image)) != 0) continue;
+    const auto* golden = digits::kGoldenImage + i * digits::kImageElements;
+    if (std::memcmp(image, golden, sizeof(image)) != 0) continue;
     for (std::size_t j = 0; j < digits::kLogitsElements; ++j) {
       const int value = digits::kWantedLogits[i * digits::kLogitsElements + j] + shift;
-      logits[j] = static_cast<std::int8_t>(value > 127 ? value - 256 : value);
+      logits[j] = static_cast<digits::LogitsTensor>(value);  // wraps around
     }
     return kTfLiteOk;
   }

@@ -14,19 +14,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from programs import needs
 from sealed import ARTIFACTS, seal, sealed
 
 from edgesdk.artifact import GOLDEN, Manifest, read_manifest, sha256_of
+from edgesdk.compressed import CompressedModel
+from edgesdk.demo import resnet
 from edgesdk.device_files import load_device
 from edgesdk.document import from_builtins
 from edgesdk.errors import ArtifactError, UnsupportedModel
 from edgesdk.figure import predicted
 from edgesdk.integrating.generation import integrate
 from edgesdk.integrating.tflm_operators import resolver_methods
-from edgesdk.running.adapter import quantize
+from edgesdk.running.adapter import decode_outputs, encode_inputs, quantize
 from edgesdk.stages.sealing import read_golden
+from edgesdk_tflite import TARGET
 from edgesdk_tflite.vela import compile_for_ethos_u
 
 HERE = Path(__file__).parent
@@ -154,6 +158,57 @@ def test_its_measurement_is_one(
     tests = 2 * document["self_test"]["samples"]
     wanted = 1 + document["warmup_runs"] + document["runs"] + tests
     assert int(numbers(said["invocations"])[0]) == wanted
+
+
+@pytest.mark.slow
+@needs("g++")
+def test_int16_tensors_are_quantized_and_tested_as_the_artifact_has_them(tmp_path: Path) -> None:
+    """The digits' network in w8a16: the file, its golden vectors and its manifest are made here."""
+    artifact = int16_artifact(tmp_path / "artifact")
+    app = tmp_path / "app"
+    integrate(artifact, "microcontroller", app)
+    compile_app(app, "g++", ["-O1", str(HERE / "microcontroller_host.cc")], tmp_path / "program")
+    pixels = golden_pixels()
+    text = " ".join(repr(float(p)) for p in pixels.reshape(-1))
+    for shift, passes in (("0", 1), ("2000", 0)):
+        done = subprocess.run(
+            [tmp_path / "program", shift], input=text, capture_output=True, text=True, check=True
+        )
+        said = {line.split()[0]: line for line in done.stdout.splitlines()}
+        assert numbers(said["self_test"])[0] == passes
+    manifest = read_manifest(artifact)
+    [spec], [meaning] = manifest.inputs, manifest.input_specs
+    real = (pixels - np.float32(meaning.mean[0])) / np.float32(meaning.std[0])
+    assert spec.dtype == "int16"
+    assert numbers(said["image"]) == quantize(real.reshape(-1), spec).tolist()
+    constants = (app / "include/digits/constants.h").read_text()
+    assert "using LogitsTensor = std::int16_t;" in constants
+    # Four windows of the widest convolution, 3 x 3 x 64 numbers of two bytes, in whole vectors.
+    assert f"{8 * 576 + 64} for CMSIS-NN's scratch buffer" in constants
+
+
+def int16_artifact(folder: Path) -> Path:
+    """Return the digits artifact with its tensors, file and golden outputs in int16."""
+    (images,), _ = read_golden(ARTIFACT / GOLDEN)
+    before = read_manifest(ARTIFACT)
+    model = CompressedModel(
+        module=resnet.ResNet(channels=1, widths=(16, 32, 64), blocks=(1, 1, 1), classes=10).eval(),
+        example_inputs=(images[:1],),
+        scheme="w8a16",
+        calibration=((images,),),
+        inputs=before.input_specs,
+        outputs=before.output_specs,
+    )
+    shutil.copytree(ARTIFACT, folder)
+    runtime = load_device("nucleo_h7a3zi_q").runtime_for("tflite")
+    emission = TARGET.emit(model, runtime, folder)
+    stacked, count = encode_inputs((images,), emission.inputs)
+    session = TARGET.open(folder, emission, "tflite-micro", 1)
+    answers = np.stack([session.run([image])[0] for image in stacked[0]])
+    (logits,) = decode_outputs([answers], emission.outputs, count)
+    golden = {"input.0": images, "output.0": logits}
+    safetensors.torch.save_file(golden, folder / GOLDEN)
+    return seal(folder, replace(before, inputs=emission.inputs, outputs=emission.outputs))
 
 
 def test_the_resolver_has_the_operators_of_the_file_and_no_more(app: Path) -> None:

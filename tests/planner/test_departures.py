@@ -12,11 +12,13 @@ from edgesdk.device import Runtime
 from edgesdk.device_files import load_device
 from edgesdk.graph import OpGraph
 from edgesdk.planner.departures import (
+    WORTH_WIDENING,
     Departure,
     departure_costs,
     kept_departures,
     planned_mixes,
     possible_departures,
+    rank_of,
 )
 from edgesdk.planner.options import option_for
 from edgesdk.planner.prediction import predict_costs, predict_drop
@@ -144,3 +146,8 @@ def test_the_program_repairs_it_and_no_more(found: Sensitivity, runtime: Runtime
     best = min((item.option for item in proposed if item.option.scheme == BASE), key=found.rank)
     assert best.departures == (Departure(RUINED, "fp32"),)
     assert best.name.startswith("int8_dynamic with 1 layer fp32")
+
+
+def test_int16_activations_have_to_win_what_shows() -> None:
+    assert rank_of(0.0, "w8a16") == WORTH_WIDENING
+    assert rank_of(0.0005, "int8") < rank_of(0.0, "w8a16") < rank_of(0.002, "int8")

@@ -90,7 +90,11 @@ def test_a_target_that_does_not_tell_is_a_usage_error(request_for: Request) -> N
 def test_precisions_that_leave_too_much_are_not_offered(
     request_for: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = {"fp32": counted(builtin=10), "int8": counted(ethos_u=8, cpu=2)}
+    files = {
+        "fp32": counted(builtin=10),
+        "int8": counted(ethos_u=8, cpu=2),
+        "w8a16": counted(ethos_u=7, cpu=3),
+    }
 
     def emit(request: Request, model: Any, key: str) -> Any:
         return SimpleNamespace(operators=files[model.scheme])

@@ -20,7 +20,7 @@ from edgesdk_tflite import TARGET, packages
 from edgesdk_tflite.naming import _Names
 from edgesdk_tflite.quiet import captured_output
 
-OFFERED = tuple(scheme for scheme in SCHEMES if scheme not in ("w8", "w4"))
+OFFERED = tuple(scheme for scheme in SCHEMES if scheme not in ("w8a16", "w8", "w4"))
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_schemes_are_those_of_the_profile_with_a_reason_for_each_other(
 def test_micro_refuses_float16_and_says_why() -> None:
     capability = TARGET.capability(runtime("tflite-micro"))
 
-    assert capability.schemes == ("fp32", "int8")
+    assert capability.schemes == ("fp32", "int8", "w8a16")
     assert "DEQUANTIZE" in capability.refused["fp16"]
 
 

@@ -15,8 +15,8 @@ from .tensors import decode, encode
 # As edgesdk/parity.py and 'edgesdk verify' have them; a test keeps them equal.
 REPLAY_SQNR_DB = 40.0
 FLOAT_SQNR_DB = {
-    "fp32": 60.0, "fp16": 30.0, "int8": 10.0, "int8_dynamic": 10.0, "int4_dynamic": 3.0,
-    "w8": 10.0, "w4": 3.0,
+    "fp32": 60.0, "fp16": 30.0, "int8": 10.0, "w8a16": 15.0, "int8_dynamic": 10.0,
+    "int4_dynamic": 3.0, "w8": 10.0, "w4": 3.0,
 }  # fmt: skip
 
 
