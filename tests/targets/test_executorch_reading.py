@@ -146,7 +146,9 @@ def test_a_sum_that_stayed_float_between_int8_layers_is_found() -> None:
     model = model_of(nn.Conv2d(4, 1, 1), "int8", [(4, 2, 2)])
 
     def islands(node: Node) -> Check:
-        program = Program(nodes=(layer, back, node), inputs=(), outputs=(), planned_bytes=0)
+        program = Program(
+            nodes=(layer, back, node), inputs=(), outputs=(), planned_bytes=0, delegate_calls=(0,)
+        )
         return named(check_program(program, written, model))["float islands"]
 
     assert not islands(total).passed
