@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from edgesdk.cost import mil_bytes as mil
 from edgesdk.cost.fusion import VIEWS, WEIGHTED, Kernel, fuse
+from edgesdk.cost.mil_arguments import argument_bytes, scale_bytes
 from edgesdk.cost.unrolled import unrolled
 from edgesdk.graph import Op, OpGraph
 from edgesdk.scheme import GROUP_SIZE, WEIGHT_BYTES, Scheme
@@ -26,61 +27,6 @@ _OPERATIONS: Mapping[str, tuple[str, ...]] = {
     "upsample_nearest2d": ("upsample_nearest_neighbor",),
     "embedding": ("cast", "greater_equal", "add", "select", "cast", "gather"),
     "relu6": ("clip",), "scaled_dot_product_attention": ("mul", "matmul", "softmax", "matmul"),
-}  # fmt: skip
-# Arguments that are operations of their own: bytes of their value for each spatial dimension or
-# for each of the operator's dimensions ("rank"), a number by itself, or a string.
-_INT, _FLOAT, _BOOL = 1, 4, 1
-_ARGUMENTS: Mapping[str, tuple[tuple[str, str, int], ...]] = {
-    "conv": (
-        ("pad_type", "string", 6), ("pad", "sides", _INT), ("strides", "spatial", _INT),
-        ("dilations", "spatial", _INT), ("groups", "one", _INT),
-    ),
-    "conv_transpose": (
-        ("pad_type", "string", 6), ("pad", "sides", _INT), ("strides", "spatial", _INT),
-        ("dilations", "spatial", _INT), ("groups", "one", _INT), ("output_shape", "rank", _INT),
-    ),
-    "max_pool": (
-        ("kernel_sizes", "spatial", _INT), ("strides", "spatial", _INT), ("pad_type", "string", 6),
-        ("pad", "sides", _INT), ("ceil_mode", "one", _BOOL),
-    ),
-    "avg_pool": (
-        ("kernel_sizes", "spatial", _INT), ("strides", "spatial", _INT), ("pad_type", "string", 6),
-        ("pad", "sides", _INT), ("ceil_mode", "one", _BOOL),
-        ("exclude_padding_from_average", "one", _BOOL),
-    ),
-    "cast": (("dtype", "string", 5),),
-    "clip": (("alpha", "one", 2), ("beta", "one", 2)),
-    "concat": (("axis", "one", _INT), ("interleave", "one", _BOOL)),
-    "gather": (
-        ("x", "weight", 2), ("axis", "one", _INT), ("batch_dims", "one", _INT),
-        ("validate_indices", "one", _BOOL),
-    ),
-    "gelu": (("mode", "string", 5),),
-    "greater_equal": (("y", "one", _INT),),
-    "leaky_relu": (("alpha", "one", _FLOAT),),
-    "matmul": (("transpose_x", "one", _BOOL), ("transpose_y", "one", _BOOL)),
-    "reduce_max": (("axes", "spatial", 10), ("keep_dims", "one", _BOOL)),
-    "reduce_mean": (("axes", "spatial", 10), ("keep_dims", "one", _BOOL)),
-    "reduce_sum": (("axes", "spatial", 10), ("keep_dims", "one", _BOOL)),
-    "reshape": (("shape", "rank", _INT),),
-    "sigmoid_hard": (("alpha", "one", _FLOAT), ("beta", "one", _FLOAT)),
-    "slice_by_index": (
-        ("begin", "rank", _INT), ("end", "rank", _INT), ("end_mask", "rank", _BOOL),
-        ("squeeze_mask", "rank", _BOOL),
-    ),
-    "softmax": (("axis", "one", 10),),
-    "split": (("split_sizes", "spatial", _INT), ("axis", "one", _INT)),
-    "squeeze": (("axes", "one", _INT),),
-    "thresholded_relu": (("alpha", "one", _FLOAT),),
-    "transpose": (("perm", "rank", _INT),),
-    "upsample_bilinear": (
-        ("scale_factor_height", "one", _FLOAT), ("scale_factor_width", "one", _FLOAT),
-        ("align_corners", "one", _BOOL),
-    ),
-    "upsample_nearest_neighbor": (
-        ("scale_factor_height", "one", _FLOAT), ("scale_factor_width", "one", _FLOAT),
-    ),
-    "layer_norm": (("axes", "one", 10), ("epsilon", "one", 2)),
 }  # fmt: skip
 _CLAMPS: Mapping[str, str] = {"relu": "relu"}  # others are a clip
 _NOT_NEGATIVE = frozenset({"relu", "relu6", "hardtanh", "sigmoid", "softmax", "hardsigmoid"})
@@ -138,7 +84,7 @@ class _Lowering:
                 self._lower(op)
         for name, tensor in self.graph.tensors.items():
             if tensor.role == "output":
-                self._add("cast", "output", tensor.shape, [("x", self.name_of.get(name, name))])
+                self._add("cast", "output", tensor.shape, mil.reads("x", self._read(name)))
         fixed = _MANIFEST_BYTES + _PROGRAM_BYTES + _METADATA_BYTES + mil.HEADER_BYTES
         fixed += _BUILD_BYTES if self.scheme not in ("w8", "w4") else 0
         return float(fixed + self.program + self.weights)
@@ -149,7 +95,7 @@ class _Lowering:
         # The first operation of int8 is a conversion of its own, without a layer.
         layer = "" if reader is None or self.scheme == "int8" else reader.layer
         found = self._named(layer, "cast")
-        self._add("cast", found, tensor.shape, [("x", "input")])
+        self._add("cast", found, tensor.shape, mil.reads("x", "input"))
         self.name_of[name] = found
         if self.scheme == "int8" and tensor.dtype == "float32":
             self._convert(name, tensor.shape, signed=True)
@@ -171,7 +117,7 @@ class _Lowering:
             kind = _CLAMPS.get(clamp.kind, "clip")
             shape = self.graph.tensors[clamp.outputs[0]].shape
             name = self._named(clamp.layer, kind)
-            self._add(kind, name, shape, [("x", self.name_of[op.outputs[0]])])
+            self._add(kind, name, shape, mil.reads("x", self.name_of[op.outputs[0]]))
             self.name_of[op.outputs[0]] = name
         last = clamp or op
         if last.kind in _NOT_NEGATIVE or (
@@ -196,7 +142,7 @@ class _Lowering:
             return
         name = self._named("", "dequantize")
         shape = self.graph.tensors[shared[0]].shape
-        inputs = [(key, name) for key in ("input", "scale", "zero_point")]
+        inputs = sum(mil.reads(key, name) for key in ("input", "scale", "zero_point"))
         self.program += mil.constant(f"{name}_scale", mil.immediate(2))
         self.program += mil.operation("dequantize", name, [shape], inputs)
 
@@ -222,7 +168,8 @@ class _Lowering:
                 bias, mil.constant_value((kernel.channels,)), (kernel.channels,)
             )
             self.weights += mil.blob_bytes(kernel.channels, 2)
-        inputs = [("x", self._read(op.inputs[0])), ("weight", weight), ("bias", bias)]
+        inputs = mil.reads("x", self._read(op.inputs[0]))
+        inputs += mil.reads("weight", weight) + mil.reads("bias", bias)
         tensor = self.graph.tensors[op.outputs[0]]
         self._add(kind, name, tensor.shape, inputs, dimensions=len(tensor.shape) - 2)
         self.name_of[op.outputs[0]] = name
@@ -254,66 +201,58 @@ class _Lowering:
     def _plain(self, op: Op, kinds: Sequence[str]) -> None:
         tensor = self.graph.tensors[op.outputs[0]]
         sources = [self._read(name) for name in op.inputs]
-        vectors = [(name, self.graph.tensors[name].shape) for name in op.parameters]
+        shapes = [self.graph.tensors[name].shape for name in op.outputs]
+        spatial = max(1, len(self.graph.tensors[op.inputs[0]].shape) - 2) if op.inputs else 1
         name = ""
         for kind in kinds:
             name = self._named(op.layer, kind)
             keys = ("values",) * len(sources) if kind == "concat" else ("x", "y", "z")
-            inputs = list(zip(keys, sources, strict=False))
+            inputs = sum(map(mil.reads, keys, sources))
             if kind == "gather":
-                self.weights += mil.blob_bytes(self.graph.tensors[op.parameters[0]].elements, 2)
-            elif kind == kinds[-1]:
-                inputs += self._vectors(name, vectors)
-            shapes = [self.graph.tensors[n].shape for n in op.outputs]
-            spatial = max(1, len(self.graph.tensors[op.inputs[0]].shape) - 2) if op.inputs else 1
+                inputs += self._table(name, op)
+            elif kind == kinds[-1] and op.parameters:
+                inputs += self._vectors(name, op)
             self._add(kind, name, tensor.shape, inputs, dimensions=spatial, shapes=shapes)
             sources = [name, *sources[1:]]
         for index, output in enumerate(op.outputs):
             self.name_of[output] = name if not index else f"{name}_{index}"
 
-    def _vectors(
-        self, name: str, vectors: Sequence[tuple[str, tuple[int, ...]]]
-    ) -> list[tuple[str, str]]:
-        inputs = []
-        for key, (parameter, shape) in zip(("gamma", "beta", "p", "q"), vectors, strict=False):
-            self.program += mil.constant(f"{name}_{key}", mil.constant_value(shape), shape)
-            self.weights += mil.blob_bytes(self.graph.tensors[parameter].elements, 2)
-            inputs.append((key, f"{name}_{key}"))
+    def _table(self, name: str, op: Op) -> int:
+        """Add the table that a gather reads; return the bytes of reading it."""
+        tensor = self.graph.tensors[op.parameters[0]]
+        # Its type says the shape of a result, whose last two axes are as long as the table's.
+        self.weights += mil.blob_bytes(tensor.elements, 2)
+        shape = self.graph.tensors[op.outputs[0]].shape[-2:]
+        self.program += mil.constant(f"{name}_x", mil.stored(shape), shape)
+        return mil.reads("x", f"{name}_x")
+
+    def _vectors(self, name: str, op: Op) -> int:
+        """Add the vectors of a norm; return the bytes of reading them."""
+        inputs = 0
+        for key, parameter in zip(("gamma", "beta", "p", "q"), op.parameters, strict=False):
+            tensor = self.graph.tensors[parameter]
+            value = mil.constant_value(tensor.shape)
+            self.program += mil.constant(f"{name}_{key}", value, tensor.shape)
+            self.weights += mil.blob_bytes(tensor.elements, 2)
+            inputs += mil.reads(key, f"{name}_{key}")
         return inputs
 
     def _add(
-        self, kind: str, name: str, shape: Sequence[int], inputs: list[tuple[str, str]], *,
-        dimensions: int = 1, shapes: Sequence[Sequence[int]] = (),
+        self, kind: str, name: str, shape: mil.Shape, inputs: int, *, dimensions: int = 1,
+        shapes: Sequence[mil.Shape] = (),
     ) -> None:  # fmt: skip
-        """Add an operation and its arguments, which are constants named after it."""
-        counts = {"spatial": dimensions, "sides": 2 * dimensions, "rank": len(shape)}
-        for argument, kind_of, width in _ARGUMENTS.get(kind, ()):
-            count = counts.get(kind_of)
-            if kind_of == "weight":
-                value, size = mil.stored(shape[-2:]), tuple(shape[-2:])
-            elif count is None:
-                value, size = mil.immediate(width), ()
-            else:
-                value, size = mil.immediate(count * width, (count,)), (count,)
-            self.program += mil.constant(f"{name}_{argument}", value, size)
-            inputs.append((argument, f"{name}_{argument}"))
-        self.program += mil.operation(kind, name, shapes or [shape], inputs)
+        """Add an operation that reads as many bytes, and its arguments."""
+        constants, reads = argument_bytes(kind, len(name), dimensions, len(shape))
+        self.program += constants + mil.operation(kind, name, shapes or [shape], inputs + reads)
 
-    def _convert(self, tensor: str, shape: Sequence[int], *, signed: bool) -> None:
+    def _convert(self, tensor: str, shape: mil.Shape, *, signed: bool) -> None:
         """Add a tensor's quantize and dequantize; what is never negative has no zero point."""
         source = self._read(tensor)
         for kind in ("quantize", "dequantize"):
             name = self._named("", kind)
-            inputs = [("input", source), ("scale", f"{name}_scale")]
-            self.program += mil.constant(f"{name}_scale", mil.immediate(2))
-            if signed:
-                inputs.append(("zero_point", f"{name}_zero_point"))
-                self.program += mil.constant(f"{name}_zero_point", mil.immediate(1))
-            if kind == "quantize":
-                inputs.append(("output_dtype", f"{name}_output_dtype"))
-                length = 4 if signed else 5  # int8, uint8
-                self.program += mil.constant(f"{name}_output_dtype", mil.immediate(length))
-            self.program += mil.operation(kind, name, [shape], inputs)
+            constants, reads = scale_bytes(kind, len(name), signed=signed)
+            reads += mil.reads("input", source)
+            self.program += constants + mil.operation(kind, name, [shape], reads)
             source = name
         self.name_of[tensor] = source
 
