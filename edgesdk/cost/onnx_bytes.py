@@ -33,12 +33,12 @@ def text(name: str, length: int) -> int:
 def node(kind: str, name: str, inputs: Iterable[str], outputs: Iterable[str], extra: int) -> int:
     """Return the bytes of a node; ``extra`` are those of its attributes."""
     names = (kind, name, *inputs, *outputs)
-    return field(sum(field(len(text)) for text in names) + extra)
+    return field(sum([field(len(text)) for text in names]) + extra)
 
 
 def initializer(name: str, shape: Sequence[int], data_bytes: int, *, located: bool) -> int:
     """Return the bytes of a constant; ``located``: its place, in this file, is stated."""
-    dimensions = sum(1 + varint(size) for size in shape)
+    dimensions = sum([1 + varint(size) for size in shape])
     return field(dimensions + 2 + field(len(name)) + field(data_bytes) + 2 * located)
 
 

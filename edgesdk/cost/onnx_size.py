@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from types import MappingProxyType
 
 from edgesdk.cost import onnx_bytes as onnx
@@ -266,6 +267,7 @@ class _Lowering:
 _GEMM = onnx.real("alpha") + onnx.real("beta") + onnx.number("transA") + onnx.number("transB")
 
 
+@cache
 def _window(spatial: int) -> int:
     """Return the attributes of a convolution over that many dimensions."""
     names = ("strides", "dilations", "kernel_shape")
