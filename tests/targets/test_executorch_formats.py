@@ -7,7 +7,7 @@ import torch
 from format_nets import block, images, model_in, predicted_size, simulated_db
 from torch import Tensor
 
-from edgesdk.artifact import Check
+from edgesdk.artifact import Check, size_bytes
 from edgesdk.compressed import CompressedModel
 from edgesdk.device_files import load_device
 from edgesdk.errors import UnsupportedModel
@@ -63,7 +63,9 @@ def test_every_layer_is_in_its_scheme_and_follows_the_simulation(
     assert ratio is not None
     assert ratio >= (10 if model.coarsest != "int4_dynamic" else 6)
     assert simulated_db(model, net[1], "executorch") == pytest.approx(ratio, abs=4)
-    assert predicted_size(model, emission, tmp_path, "executorch") == pytest.approx(1, abs=0.03)
+    # What is promised: 3 % or 2 kB. In these small files attention's operators miss by 1.3 kB.
+    near = max(0.03, 2_000 / size_bytes(tmp_path, emission.files))
+    assert predicted_size(model, emission, tmp_path, "executorch") == pytest.approx(1, abs=near)
 
 
 def test_layers_that_cannot_be_int4_are_named_with_the_reason(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ REFUSED: Mapping[str, tuple[Callable[[], Case], type[EdgeSDKError], str]] = {
     ),
     "an operator that no target has": (
         lambda: (Decomposed(), lambda n: (torch.randn(n, 8),), 1),
-        UnsupportedModel, r"svd.*another target",
+        UnsupportedModel, r"svd.*another (delegate or )?target",
     ),
 }  # fmt: skip
 
