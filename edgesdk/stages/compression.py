@@ -91,7 +91,9 @@ def _prefix_key(request: Request, plan: Plan, count: int, *, recovered: bool) ->
     if not recovered:
         folds = any(isinstance(step, _PREPARING) for step in done)
         prunes = [step for step in done if isinstance(step, Prune)]
-        return request.key_for("model", steps_key(prunes), plan.seed, "any", folds or None)
+        stay = any(step.moves_batch_norms for step in prunes)
+        shape = "batch norms as they were" if stay else "any"
+        return request.key_for("model", steps_key(prunes), plan.seed, shape, folds or None)
     # Training in another arithmetic ends in other weights, rounding for another quantizer too.
     where = request.accelerator.type if trains(done) else "any"
     rounds = any(isinstance(step, _ROUNDING) for step in done)

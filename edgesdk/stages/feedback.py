@@ -301,10 +301,11 @@ def _worth_probing(
 def probe(request: Request, plan: Plan, baseline: Baseline) -> Attempt:
     """Return the attempt before training: real bytes, memory and latency of the plan's shape.
 
-    Accuracy is scored only where no training is still to come.
+    Where no training is still to come the plan is carried out as it is, and accuracy scored.
     """
-    split: Split | None = None if trains(plan.steps) else "validation"
-    return carry_out(request, plan, baseline, split=split, measure=True, recovered=False)
+    to_come = trains(plan.steps)
+    split: Split | None = None if to_come else "validation"
+    return carry_out(request, plan, baseline, split=split, measure=True, recovered=not to_come)
 
 
 def decide_only(request: Request, sensitivity: Sensitivity, baseline: Baseline) -> Attempt:

@@ -157,6 +157,9 @@ def test_a_models_key_is_of_what_was_done_to_its_weights(request_blobs: Request)
 
     assert key(PRUNE, DISTIL) == key(PRUNE, DISTIL, Quantize(scheme="int8"))
     assert key(PRUNE, DISTIL, recovered=False) == key(PRUNE, recovered=False)
+    # Only what is carried out in full moves batch norms, so the two are different networks.
+    moving = replace(PRUNE, moves_batch_norms=True)
+    assert key(moving, recovered=False) != key(moving, recovered=True)
     distinct = {
         key(),
         key(PRUNE),
