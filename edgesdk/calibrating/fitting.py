@@ -154,6 +154,7 @@ class _Problem:
         self.groups: list[Group] = [name for name in _ORDER if name in found]
         index = {name: position for position, name in enumerate(self.groups)}
         self._rows = _stack(tables, [[index[name] for name in group] for group in names])
+        self._sample_of = np.repeat(np.arange(len(tables)), [len(t.ops) for t in tables])
         self._log_seconds = np.log([sample.seconds for sample in samples])
         self._parameters = self._list_parameters()
         self._spreads = np.array([item.spread for item in self._parameters])
@@ -192,7 +193,10 @@ class _Problem:
 
     def _use_tile(self, channels: float) -> None:
         self._tile = channels
-        self._macs = self._rows.macs * padded_share(self._rows.widths, channels)
+        rows = self._rows
+        macs = rows.macs * padded_share(rows.widths, channels)
+        counts = [macs, rows.moved, rows.dispatches, rows.patches, rows.outputs]
+        self._counts = np.stack(counts, axis=1)
 
     def _use_cache(self, cache_bytes: float) -> None:
         weights = np.add.reduceat(self._rows.weights, self._rows.starts)
@@ -242,13 +246,9 @@ class _Problem:
 
         It waits for the longer of its arithmetic and its memory.
         """
-        rows = self._rows
         table = np.zeros((len(self.groups), 5))
         table[self._at[2:, 0], self._at[2:, 1]] = seconds[2:]
-        counts = np.stack(
-            [self._macs, rows.moved, rows.dispatches, rows.patches, rows.outputs], axis=1
-        )
-        paid: Floats = table[rows.groups] * counts
+        paid: Floats = table[self._rows.groups] * self._counts
         computes = paid[:, _COMPUTING].sum(axis=1) >= paid[:, _BYTE]
         paid[computes, _BYTE] = 0.0
         paid[np.ix_(~computes, _COMPUTING)] = 0.0
@@ -262,11 +262,7 @@ class _Problem:
         seconds = np.exp(logs)
         paid = self._row_seconds(seconds)
         by_group = np.zeros((len(self._log_seconds), len(self.groups), 5))
-        samples = np.repeat(
-            np.arange(len(self._log_seconds)),
-            np.diff([*self._rows.starts, len(self._rows.groups)]),
-        )
-        np.add.at(by_group, (samples, self._rows.groups), paid)
+        np.add.at(by_group, (self._sample_of, self._rows.groups), paid)
         parts = np.empty((len(self._log_seconds), len(logs)))
         parts[:, 0], parts[:, 1] = seconds[0], seconds[1] * self._displaced
         parts[:, 2:] = by_group[:, self._at[2:, 0], self._at[2:, 1]]

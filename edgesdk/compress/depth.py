@@ -47,12 +47,13 @@ def survey_blocks(model: nn.Module, example_inputs: Tensors, graph: OpGraph) -> 
 
     All are taken out on trial together; only where that fails each one alone.
     """
+    blocks = residual_blocks(graph)
     refused = {
         block.name: "it shares weights with the rest of the network"
-        for block in residual_blocks(graph)
+        for block in blocks
         if _shares_weights(model, block.name)
     }
-    candidates = [block for block in residual_blocks(graph) if block.name not in refused]
+    candidates = [block for block in blocks if block.name not in refused]
     if not candidates or _trial(model, example_inputs, graph, candidates) is None:
         return BlockSurvey(blocks=tuple(candidates), refused=refused)
     found = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
@@ -69,10 +71,7 @@ class _Lowering:
         self.stored: set[str] = set()
         self.quantized: set[str] = set()
         self.convolved: set[str] = set()
-        self.readers: dict[str, int] = {}
-        for op in graph.ops:
-            for name in op.inputs:
-                self.readers[name] = self.readers.get(name, 0) + 1
+        self.readers = Counter(name for op in graph.ops for name in op.inputs)
 
     def size_bytes(self) -> float:
         for name, tensor in self.graph.tensors.items():
@@ -140,11 +139,8 @@ class _Lowering:
         """Add an int8 weight, its scales and zero points, and the node that decodes it."""
         stored = f"{own}/int8"
         if stored not in self.stored or own == _TENSOR_NAME:
-            elements = 1
-            for size in shape:
-                elements *= size
             self.stored.add(stored)
-            self.size += onnx.initializer(stored, shape, elements, located=False)
+            self.size += onnx.initializer(stored, shape, math.prod(shape), located=False)
             scale, zero = f"{stored}/scale", f"{stored}/zero_point"
             self.size += onnx.initializer(scale, (channels,), 4 * channels, located=False)
             self.size += onnx.initializer(zero, (channels,), channels, located=False)
@@ -232,11 +228,9 @@ class _Lowering:
         if name in self.stored and name != _TENSOR_NAME:
             return
         self.stored.add(name)
-        elements = width or self.element_bytes
-        for size in shape:
-            elements *= size
+        size = math.prod(shape, start=width or self.element_bytes)
         located = self.scheme == "fp32" and not name.endswith("_bias")
-        self.size += onnx.initializer(name, shape, elements, located=located)
+        self.size += onnx.initializer(name, shape, size, located=located)
 
     def _named(self, layer: str, kind: str) -> str:
         name = f"{layer}/{kind}" if layer else kind

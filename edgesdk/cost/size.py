@@ -10,6 +10,7 @@ from edgesdk.cost.executorch_size import executorch_bytes
 from edgesdk.cost.fusion import fuse, weight_bytes
 from edgesdk.cost.onnx_size import onnx_bytes
 from edgesdk.cost.tflite_size import tflite_bytes
+from edgesdk.device import Runtime
 from edgesdk.figure import Figure, predicted
 from edgesdk.graph import OpGraph
 from edgesdk.layer_format import LayerSchemes, op_schemes
@@ -75,6 +76,22 @@ def predict_size(
     if vela and scheme in CALIBRATED_SCHEMES:
         factor, source = max(factor, VELA_ERROR_FACTOR), f"{source}, before Vela"
     return predicted(value, error_factor=factor, source=source)
+
+
+def predict_file_size(
+    graph: OpGraph, runtime: Runtime, scheme: Scheme,
+    layer_schemes: LayerSchemes = MappingProxyType({}),
+) -> Figure:  # fmt: skip
+    """Return ``predict_size`` of the file for a runtime, with all that its profile says of it."""
+    return predict_size(
+        graph,
+        runtime.target,
+        scheme,
+        integer_io=runtime.integer_io,
+        layer_schemes=layer_schemes,
+        vela=runtime.vela is not None,
+        delegate=runtime.delegate,
+    )
 
 
 def _unchecked(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,15 +10,11 @@ from numpy.typing import NDArray
 
 from edgesdk.cost.fusion import Kernel, fuse
 from edgesdk.graph import OpGraph
+from edgesdk.planner.kernel_tables import MOST_GROUPS, Costs, Price, groups_of, width_tables
 from edgesdk.planner.widths import WidthModel
 from edgesdk.residual import ResidualBlock
 
 Floats = NDArray[np.float64]
-Costs = tuple[float, float]
-"""Milliseconds and bytes of weights."""
-
-# With more, the table of a kernel would have as many axes; concatenations' readers alone have.
-_MOST_GROUPS = 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,17 +51,10 @@ class BlockCost:
         return float(self.latency_ms + latency), float(self.weight_bytes + stored)
 
 
-def kernel_groups(model: WidthModel, kernel: Kernel) -> tuple[int, ...]:
-    """Return the groups whose widths change what a kernel costs."""
-    ops = {op.name: op for op in model.graph.ops}
-    names = (kernel.op.name, *kernel.folded)
-    return tuple(sorted(frozenset[int]().union(*(model.groups_of(ops[name]) for name in names))))
-
-
 def countable(model: WidthModel, block: ResidualBlock) -> bool:
     """Return whether every kernel of a block depends on few enough groups for a table."""
     own = (kernel for kernel in fuse(model.graph) if kernel.op.name in block.ops)
-    return all(len(kernel_groups(model, kernel)) <= _MOST_GROUPS for kernel in own)
+    return all(len(groups_of(model, [kernel])) <= MOST_GROUPS for kernel in own)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,7 +65,7 @@ class BlockPricing:
 
     model: WidthModel
     choices: Sequence[Sequence[int]]
-    price: Callable[[OpGraph, frozenset[str]], Costs]
+    price: Price
     whole: Callable[[OpGraph], Costs]
     file_bytes: Callable[[OpGraph], float]
     alive: Floats
@@ -102,16 +90,7 @@ class BlockPricing:
         )
 
     def _part(self, groups: tuple[int, ...], kernels: Sequence[Kernel]) -> BlockPart:
-        shape = tuple(len(self.choices[g]) for g in groups)
-        latency, stored = np.zeros(shape), np.zeros(shape)
-        names = {name for kernel in kernels for name in (kernel.op.name, *kernel.folded)}
-        leads = frozenset(kernel.op.name for kernel in kernels)
-        for place in itertools.product(*(range(n) for n in shape)):
-            widths = list(self.model.full)
-            for group, index in zip(groups, place, strict=True):
-                widths[group] = self.choices[group][index]
-            part = self.model.at(tuple(widths), names)
-            latency[place], stored[place] = self.price(part, leads)
+        latency, stored = width_tables(self.model, self.choices, groups, kernels, self.price)
         return BlockPart(groups=groups, latency_ms=latency, weight_bytes=stored)
 
 
@@ -120,7 +99,7 @@ def _gathered(
 ) -> list[tuple[tuple[int, ...], list[Kernel]]]:
     """Return kernels by their groups; those of fewer groups go with others that have these too."""
     found: dict[tuple[int, ...], list[Kernel]] = {}
-    sets = [kernel_groups(model, kernel) for kernel in kernels]
+    sets = [groups_of(model, [kernel]) for kernel in kernels]
     for groups, kernel in sorted(zip(sets, kernels, strict=True), key=lambda pair: -len(pair[0])):
         within = (known for known in found if set(groups) <= set(known))
         found.setdefault(next(within, groups), []).append(kernel)

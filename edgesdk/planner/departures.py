@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.cost.fusion import Kernel, fuse, weight_bytes
+from edgesdk.cost.fusion import fuse, weight_bytes
 from edgesdk.cost.latency import predict_latency
 from edgesdk.device import Runtime
 from edgesdk.graph import OpGraph
 from edgesdk.layer_format import LayerSchemes, Weighted, layer_format, op_schemes, weighted_of
+from edgesdk.planner.kernel_tables import MOST_GROUPS, Costs, groups_of, width_tables
 from edgesdk.planner.widths import WidthModel, Widths
 from edgesdk.scheme import FLOAT_SCHEMES, INT4_SCHEMES, Scheme
 
@@ -36,9 +37,6 @@ a reader of the plan has to know and a runtime has to do."""
 WORTH_WIDENING = 1e-3
 """Nats that int16 activations have to win over int8 ones, which take half the memory and are what
 every kernel and accelerator has: less than a thousandth of a nat is not seen in any metric."""
-
-# With more, the table of a kernel would have as many axes; concatenations' readers alone have.
-_MOST_GROUPS = 2
 
 
 class Departure(NamedTuple):
@@ -119,10 +117,11 @@ def departure_costs(
     found = []
     for departure in departures:
         own = [k for k in kernels if k.op.layer == departure.layer and k.channels]
-        groups = pricing.groups(own)
-        if len(groups) > _MOST_GROUPS:
+        groups = groups_of(model, own)
+        if len(groups) > MOST_GROUPS:
             continue
-        latency, stored = pricing.tables(own, groups, choices, departure)
+        price = partial(pricing.added, departure=departure)
+        latency, stored = width_tables(model, choices, groups, own, price)
         departed = predict_latency(model.graph, runtime, base, dict([departure])).total.value
         # Conversions at its borders, as where its neighbours stay: no kernel of its own has them.
         borders = departed - whole - latency[(-1,) * len(groups)]
@@ -145,34 +144,13 @@ class _Pricing:
     runtime: Runtime
     base: Scheme
 
-    def groups(self, kernels: Sequence[Kernel]) -> tuple[int, ...]:
-        ops = {op.name: op for op in self.model.graph.ops}
-        names = (name for kernel in kernels for name in (kernel.op.name, *kernel.folded))
-        return tuple(sorted(frozenset[int]().union(*(self.model.groups_of(ops[n]) for n in names))))
+    def added(self, part: OpGraph, leads: frozenset[str], departure: Departure) -> Costs:
+        """Return the differences in milliseconds and in bytes that a departure makes."""
+        departed = self._price(part, leads, dict([departure]))
+        stayed = self._price(part, leads, {})
+        return departed[0] - stayed[0], departed[1] - stayed[1]
 
-    def tables(
-        self, kernels: Sequence[Kernel], groups: tuple[int, ...],
-        choices: Sequence[Sequence[int]], departure: Departure,
-    ) -> tuple[Floats, Floats]:  # fmt: skip
-        """Return the differences in milliseconds and in bytes, one axis a group."""
-        shape = tuple(len(choices[g]) for g in groups)
-        latency, stored = np.zeros(shape), np.zeros(shape)
-        names = {name for k in kernels for name in (k.op.name, *k.folded)}
-        leads = frozenset(k.op.name for k in kernels)
-        for place in itertools.product(*(range(n) for n in shape)):
-            widths = list(self.model.full)
-            for group, index in zip(groups, place, strict=True):
-                widths[group] = choices[group][index]
-            part = self.model.at(tuple(widths), names)
-            departed = self._price(part, leads, dict([departure]))
-            stayed = self._price(part, leads, {})
-            latency[place] = departed[0] - stayed[0]
-            stored[place] = departed[1] - stayed[1]
-        return latency, stored
-
-    def _price(
-        self, part: OpGraph, leads: frozenset[str], layer_schemes: LayerSchemes
-    ) -> tuple[float, float]:
+    def _price(self, part: OpGraph, leads: frozenset[str], layer_schemes: LayerSchemes) -> Costs:
         prediction = predict_latency(part, self.runtime, self.base, layer_schemes)
         own = op_schemes(part, self.runtime.target, self.base, layer_schemes)
         return (

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgesdk.budget import Condition
 from edgesdk.figure import Figure, FigureName, Figures
-from edgesdk.planner.block_costs import Costs
+from edgesdk.planner.kernel_tables import Costs
 from edgesdk.planner.option_costs import WEIGHT_FIGURES
 from edgesdk.planner.program import Limits
 from edgesdk.planner.tables import CostTables

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from edgesdk.cost.energy import predict_energy
 from edgesdk.cost.latency import cost_of, predict_latency
 from edgesdk.cost.memory import predict_memory
-from edgesdk.cost.size import predict_size
+from edgesdk.cost.size import predict_file_size
 from edgesdk.device import Runtime
 from edgesdk.figure import Figure, FigureName
 from edgesdk.graph import OpGraph
@@ -26,15 +26,7 @@ def predict_costs(
 
     ``layer_schemes`` names the layers that have another scheme than the network.
     """
-    size = predict_size(
-        graph,
-        runtime.target,
-        scheme,
-        integer_io=runtime.integer_io,
-        layer_schemes=layer_schemes,
-        vela=runtime.vela is not None,
-        delegate=runtime.delegate,
-    )
+    size = predict_file_size(graph, runtime, scheme, layer_schemes)
     latency = predict_latency(graph, runtime, scheme, layer_schemes).total
     figures: dict[FigureName, Figure] = {
         "latency_ms": latency,

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from edgesdk.cost.fusion import Kernel, activation_bytes, fuse, weight_bytes
 from edgesdk.cost.latency import predict_latency
 from edgesdk.cost.memory import predict_memory
-from edgesdk.cost.size import predict_size
+from edgesdk.cost.size import predict_file_size
 from edgesdk.device import Runtime
 from edgesdk.graph import OpGraph
 from edgesdk.layer_format import op_schemes
-from edgesdk.planner.block_costs import BlockCost, BlockPricing, Costs
+from edgesdk.planner.block_costs import BlockCost, BlockPricing
 from edgesdk.planner.departures import DepartureCost, Departures, departure_costs
+from edgesdk.planner.kernel_tables import Costs, groups_of, members_of
 from edgesdk.planner.widths import WidthModel, Widths
 from edgesdk.scheme import Scheme
 
@@ -95,9 +96,7 @@ def cost_tables(
         return predict_latency(graph, runtime, scheme).total.value, stored(graph, every)
 
     def file_bytes(graph: OpGraph) -> float:
-        vela = runtime.vela is not None
-        target, integer_io = runtime.target, runtime.integer_io
-        return predict_size(graph, target, scheme, integer_io=integer_io, vela=vela).value
+        return predict_file_size(graph, runtime, scheme).value
 
     kernels = fuse(model.graph)
     latency_table = _table(model, choices, kernels, latency)
@@ -141,14 +140,11 @@ def _table(
     constant = 0.0
     single = tuple(np.zeros(len(row)) for row in choices)
     pair: dict[tuple[int, int], Floats] = {}
-    by_groups: dict[frozenset[int], list[Kernel]] = {}
-    ops = {op.name: op for op in model.graph.ops}
+    by_groups: dict[tuple[int, ...], list[Kernel]] = {}
     for kernel in kernels:
-        members = [kernel.op.name, *kernel.folded]
-        touched = frozenset[int]().union(*(model.groups_of(ops[name]) for name in members))
-        by_groups.setdefault(touched, []).append(kernel)
+        by_groups.setdefault(groups_of(model, [kernel]), []).append(kernel)
     for touched, part in by_groups.items():
-        names = {name for k in part for name in (k.op.name, *k.folded)}
+        names = members_of(part)
         leads = frozenset(k.op.name for k in part)
 
         def cost(changed: Mapping[int, int], names: set[str] = names, leads=leads) -> float:  # type: ignore[no-untyped-def]
@@ -159,7 +155,7 @@ def _table(
         constant += base
         for g in touched:
             single[g][:] += [cost({g: width}) - base for width in choices[g]]
-        for a, b in itertools.combinations(sorted(touched), 2):
+        for a, b in itertools.combinations(touched, 2):
             joint = np.array([[cost({a: i, b: j}) for j in choices[b]] for i in choices[a]])
             alone_a = np.array([cost({a: i}) for i in choices[a]])
             alone_b = np.array([cost({b: j}) for j in choices[b]])
