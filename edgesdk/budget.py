@@ -46,6 +46,9 @@ class Relative:
 
 Limit = float | Relative
 
+DEFAULT_MAX_DROP = 0.01
+"""One point of the metric: what the fastest plan may lose where nothing at all was asked."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:

@@ -221,6 +221,11 @@ class Measurement:
     notes: tuple[str, ...] = ()
     schema_version: Literal[1] = 1
 
+    @property
+    def answers_wrongly(self) -> bool:
+        """Whether the self-test failed: then the times are those of something else."""
+        return self.self_test is not None and self.self_test.status == "failed"
+
     def __post_init__(self) -> None:
         known = {
             name: value

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from edgesdk.artifact import Parity
 from edgesdk.budget import Verdict
+from edgesdk.caution import cautions
 from edgesdk.document import to_builtins
 from edgesdk.figure import Figure, FigureName, Figures
 from edgesdk.plan import Plan
@@ -57,6 +58,12 @@ class CompileResult:
     parity: Parity | None = None
     elsewhere: Mapping[str, Figures] = field(default_factory=dict)
 
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What the budget does not forbid and nobody should overlook."""
+        known = (self.measured, self.verified, self.interpreted, self.predicted)
+        return cautions(self.verdicts, known)
+
     def to_json(self) -> dict[str, Any]:
         """Return the object that ``--json`` prints."""
         return {
@@ -76,6 +83,7 @@ class CompileResult:
             "measured": section(self.measured),
             "elsewhere": {name: section(figures) for name, figures in self.elsewhere.items()},
             "budget": [to_builtins(verdict) for verdict in self.verdicts],
+            "cautions": list(self.cautions),
             "feasibility": [to_builtins(row) for row in self.feasibility],
             "binding": self.binding,
             "reason": self.reason,

@@ -89,12 +89,14 @@ def read_measured(
 def _last_stored(
     stored: Sequence[Measurement], digest: str, manifest: Manifest
 ) -> Measurement | None:
-    """Return the last measurement of the file as the artifact is meant to run, None without one."""
+    """Return the last measurement of the file as the artifact is meant to run, and running well,
+    None without one."""
     runtime, unit, threads = manifest.runtime, manifest.unit, manifest.threads
     found = [
         item
         for item in stored
         if item.artifact_sha256 == digest
+        and not item.answers_wrongly
         and not item.identity.departures(runtime=runtime, unit=unit, threads=threads)
     ]
     return found[-1] if found else None
@@ -130,6 +132,11 @@ def _predicted_ms(device: DeviceProfile, item: Measured) -> float:
         raise MeasurementError(
             f"{item.folder} was measured on {measurement.device!r}",
             expected=f"measurements of {device.name!r}",
+        )
+    if measurement.answers_wrongly:
+        raise MeasurementError(
+            f"{item.folder} failed its self-test on {device.name}: its times are of wrong answers",
+            expected="measurements of artifacts that compute there what they compute here",
         )
     runtime = device.runtime_for(manifest.target, manifest.delegate)
     departures = measurement.identity.departures(

@@ -198,6 +198,8 @@ def show_result(result: CompileResult, console: Console) -> None:
     devices = " and ".join((result.device, *result.elsewhere))
     what = f" for {devices} ({result.target}) {outcome}{where}"
     console.print(Text.assemble((result.plan.option, "bold"), what), soft_wrap=True)
+    for caution in result.cautions:
+        console.print(Text.assemble(("Caution: ", "bold yellow"), caution), soft_wrap=True)
     if result.verdicts:
         console.print(_budget_table(result))
     figures = Table("figure", "original", "predicted", "verified", "measured", title="Figures")

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import ConfigDict
 
-from edgesdk.budget import Budget, Condition, Verdict, judge
+from edgesdk.budget import DEFAULT_MAX_DROP, Budget, Condition, Verdict, judge
 from edgesdk.errors import UsageError
 from edgesdk.figure import Figure, FigureName, Figures, best_figure
 from edgesdk.planner.departures import rank_of
@@ -21,9 +21,6 @@ from edgesdk.planner.widths import Widths
 from edgesdk.scheme import FLOAT_SCHEMES
 
 Objective = Literal["least expected loss", "least latency"]
-
-# With no condition on accuracy at all the fastest plan may lose one point of the metric.
-DEFAULT_MAX_DROP = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)

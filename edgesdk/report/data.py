@@ -150,6 +150,7 @@ class ArtifactData:
     parity_note: str
     operators: tuple[OpCount, ...]
     options: tuple[PlanOption, ...]
+    cautions: tuple[str, ...]
     reasons: tuple[str, ...]
     steps: tuple[str, ...]
     layers: LayerChanges

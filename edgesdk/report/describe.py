@@ -11,6 +11,7 @@ from typing import Literal
 
 from edgesdk.artifact import PLAN, Manifest, sha256_of, size_bytes
 from edgesdk.budget import Verdict, judge
+from edgesdk.caution import cautions
 from edgesdk.figure import TITLES, Figure, FigureName, Figures, best_figure
 from edgesdk.layer_change import LayerChanges
 from edgesdk.measurement import Measurement, latency_figure
@@ -56,7 +57,8 @@ def describe_artifact(
     as it is meant to run judge its budget again, each condition by the slowest of them.
     """
     measured = _measured(manifest, tuple(measurements))
-    verdicts = _judged(manifest, measured)
+    sections = [measured, manifest.verified, manifest.interpreted, manifest.predicted]
+    verdicts = _judged(manifest, measured, sections)
     figures = _figure_rows(manifest, measured)
     sealed = {manifest.measurement: None} if manifest.measurement else {}
     given: dict[Measurement, int | None] = {**sealed, **measurements}
@@ -82,6 +84,10 @@ def describe_artifact(
         parity_note=manifest.host_runtime.note if manifest.host_runtime else "",
         operators=manifest.operators,
         options=_options(plan),
+        cautions=(
+            *cautions(verdicts, sections),
+            *(caution for item in given for caution in _wrong_answers(item)),
+        ),
         reasons=plan.reasons,
         steps=tuple(explain_step(step) for step in plan.steps),
         layers=layers,
@@ -107,14 +113,28 @@ def _best(artifact: ArtifactData, name: FigureName) -> Figure | None:
 
 
 def _measured(manifest: Manifest, measurements: Sequence[Measurement]) -> Figures:
-    """Return what was measured on the artifact's device; of several, the worst of each."""
+    """Return what was measured on the artifact's device; of several, the worst of each.
+
+    How fast wrong answers came judges nothing.
+    """
     measured = dict(manifest.measured)
     for measurement in measurements:
-        if manifest.is_of_its_device(measurement):
+        if manifest.is_of_its_device(measurement) and not measurement.answers_wrongly:
             for name, figure in _figures_of(measurement).items():
                 if name not in measured or figure.value > measured[name].value:
                     measured[name] = figure
     return measured
+
+
+def _wrong_answers(measurement: Measurement) -> tuple[str, ...]:
+    """Return the caution for a measurement of something that computes wrongly."""
+    if not measurement.answers_wrongly:
+        return ()
+    identity = measurement.identity
+    return (
+        f"the self-test failed on {measurement.device} ({identity.runtime} {identity.version}, "
+        f"{identity.unit}): what it computes there is wrong, and how fast is not counted",
+    )
 
 
 def _figures_of(measurement: Measurement) -> Figures:
@@ -131,9 +151,8 @@ def _figures_of(measurement: Measurement) -> Figures:
     return figures
 
 
-def _judged(manifest: Manifest, measured: Figures) -> tuple[Verdict, ...]:
+def _judged(manifest: Manifest, measured: Figures, sections: list[Figures]) -> tuple[Verdict, ...]:
     """Return the sealed verdicts, those that a later measurement touches judged again."""
-    sections = [measured, manifest.verified, manifest.interpreted, manifest.predicted]
     changed = {name for name, figure in measured.items() if manifest.measured.get(name) != figure}
     return tuple(
         judge(verdict.condition, sections)

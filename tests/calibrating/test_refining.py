@@ -26,7 +26,7 @@ from edgesdk.cost.latency import predict_latency
 from edgesdk.document import to_json
 from edgesdk.errors import ArtifactError, MeasurementError
 from edgesdk.graph import OpGraph
-from edgesdk.measurement import Measurement, RuntimeIdentity
+from edgesdk.measurement import Measurement, RuntimeIdentity, SelfTest
 from edgesdk.stored_graph import write_graph
 from edgesdk.trace import trace
 
@@ -147,6 +147,9 @@ def test_a_stored_measurement_comes_before_the_manifest_s(
     on_gpu = measured_at(graph, 1.0, folder, unit="gpu")
     [found] = read_measured([folder], [older, newer, four_threads, on_gpu])
     assert found.measurement == newer
+    wrong = measured_at(graph, 5.0, folder, self_test=SelfTest(status="failed", samples=8))
+    [found] = read_measured([folder], [newer, wrong])
+    assert found.measurement == newer
     [found] = read_measured([folder], [four_threads, measured_at(graph, 1, making(1))])
     assert found.measurement == found.manifest.measurement
 
@@ -163,6 +166,7 @@ def test_a_measurement_of_another_file_is_refused(making: Making) -> None:
         ({"device": "pixel"}, "measured on 'pixel'. Expected: measurements of 'host'"),
         ({"threads": 4}, "was measured on 4 threads, not 1 thread"),
         ({"unit": "gpu"}, "was measured on the gpu, not cpu"),
+        ({"self_test": SelfTest(status="failed", samples=8)}, "failed its self-test on host"),
     ],
 )
 def test_a_measurement_of_something_else_is_refused(

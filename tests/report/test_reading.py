@@ -10,7 +10,7 @@ from edgesdk.artifact import LAYERS, PLAN
 from edgesdk.document import to_json
 from edgesdk.errors import ArtifactError, MeasurementError, UsageError
 from edgesdk.figure import Figure
-from edgesdk.measurement import RuntimeIdentity
+from edgesdk.measurement import RuntimeIdentity, SelfTest
 from edgesdk.profiling.store import Stored
 from edgesdk.report import reading
 from edgesdk.report.reading import read_report
@@ -90,6 +90,26 @@ def test_a_slower_measurement_on_its_device_refutes_the_budget(artifact: Path) -
     assert missed.verdicts[0].figure is not None
     assert missed.verdicts[0].figure.value == 9.0
     assert missed.verdicts[1:] == kept.verdicts[1:]
+
+
+def test_how_fast_wrong_answers_came_judges_nothing(artifact: Path) -> None:
+    failed = SelfTest(status="failed", samples=64, detail="3 dB")
+    path = write_measurement(artifact, artifact.parent / "wrong.json", self_test=failed)
+    [found] = read_report([artifact], [path]).artifacts
+    latency = found.figure("latency_ms")
+    assert latency is not None
+    assert latency.measured is None
+    assert found.verdicts[0].figure == latency.predicted
+    assert [item.measurement.self_test for item in found.measurements] == [failed]
+    [caution] = found.cautions
+    assert "the self-test failed on board (tflite-micro 2.16, cpu)" in caution
+
+
+def test_a_loss_that_no_limit_forbids_is_a_caution(tmp_path: Path, artifact: Path) -> None:
+    assert read_report([artifact]).artifacts[0].cautions == ()
+    free = write_artifact(tmp_path / "free", budget=())
+    [caution] = read_report([free]).artifacts[0].cautions
+    assert "lost 2.25 % of accuracy (97.00 % is left)" in caution
 
 
 def test_a_measurement_elsewhere_is_shown_and_judges_nothing(artifact: Path) -> None:
