@@ -60,10 +60,11 @@ class Effort:
     @classmethod
     def parse(cls, name: str = "standard", time: str | None = None) -> Effort:
         """Return the effort that such texts mean: ``name="thorough", time="30min"``."""
-        return cls(name=name, seconds=None if time is None else _seconds(time))  # type: ignore[arg-type]
+        return cls(name=name, seconds=None if time is None else parse_seconds(time))  # type: ignore[arg-type]
 
 
-def _seconds(text: str) -> float:
+def parse_seconds(text: str) -> float:
+    """Return the seconds that a text such as ``30min`` means; ``UsageError`` where none."""
     match = _TIME.match(text)
     if match is None or match["unit"] not in _UNITS:
         raise UsageError(

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -96,12 +97,13 @@ def emit_network(
 
 
 def emit_all(
-    jobs: Sequence[Job], cache: Cache
+    jobs: Sequence[Job], cache: Cache, *, until_s: float
 ) -> Iterator[tuple[Job, tuple[EmittedNetwork | Refused, ...]]]:
     """Yield each job with its files, or the reasons why there are none, as they become ready.
 
-    There is a process for each of up to four cores. Raises what is wrong with a toolchain or the
-    disk; what a target cannot express is yielded as ``Refused``.
+    There is a process for each of up to four cores. The first jobs come first, and none is begun
+    after ``until_s`` by the monotonic clock: such a job is not yielded. Raises what
+    is wrong with a toolchain or the disk; what a target cannot express is yielded as ``Refused``.
     """
     pool = ProcessPoolExecutor(
         max_workers=min(len(os.sched_getaffinity(0)), _MOST_PROCESSES),
@@ -111,7 +113,11 @@ def emit_all(
     try:
         futures = {pool.submit(_emit_job, job, cache.root): job for job in jobs}
         for future in as_completed(futures):
-            yield futures[future], future.result()
+            if not future.cancelled():
+                yield futures[future], future.result()
+            if time.monotonic() > until_s:
+                for waiting in futures:
+                    waiting.cancel()  # what runs already is not stopped by this
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -373,6 +373,7 @@ def _check(samples: Sequence[Sample]) -> None:
         raise MeasurementError(
             f"measurements of {len(models)} network(s) are too few to fit a machine's coefficients",
             expected=f"{LEAST_NETWORKS} or more",
+            next_step="give it longer to convert them: --time 10min",
         )
     for sample in samples:
         if not math.isfinite(sample.seconds) or sample.seconds <= 0:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,7 +23,16 @@ from edgesdk.scheme import Scheme
 from edgesdk.target import find_target
 
 HOST = "host"
+LIMIT_S = 300.0
+"""How long a calibration takes at most unless asked otherwise, loading and fitting included."""
+
 _STATE = "rounds.json"
+
+_LEAST_S = 60.0
+
+# Of the time limit, for converting and for timing; loading what was converted takes the rest.
+_EMISSION_SHARE = 0.5
+_TIMING_SHARE = 0.2
 
 # Other schemes keep their estimates: most microbenchmarks are convolutions, which int4 and formats
 # with ranges found at run time hardly touch.
@@ -32,6 +43,7 @@ _CALIBRATED: tuple[Scheme, ...] = ("fp32", "int8")
 class HostCalibration:
     """A machine's profile and how it came about.
 
+    ``networks`` were timed; ``left_out`` are those that there was no time to convert.
     ``skipped`` says what was left out and why: targets whose toolchain is missing, networks that a
     target cannot emit or a runtime cannot load. ``spread`` is how far a typical round lay above the
     least disturbed one: 1.02 on a quiet machine, and a reason to repeat above 1.2.
@@ -40,6 +52,7 @@ class HostCalibration:
     profile: DeviceProfile
     skipped: Mapping[str, str]
     networks: int
+    left_out: tuple[str, ...]
     spread: float
 
 
@@ -55,17 +68,24 @@ def calibrate_host(
     cache: Cache,
     progress: Progress,
     rounds: int = ROUNDS,
+    limit_s: float = LIMIT_S,
 ) -> HostCalibration:
     """Return this machine's profile, from the benchmarks emitted, timed and fitted.
 
     The runtimes of the first thread count come first, so they are what planning takes. A runtime
     whose toolchain is missing keeps its estimates. An interrupted calibration goes on where it was:
-    files stay in the cache, and finished rounds in its scratch folder until the end.
+    files stay in the cache, and finished rounds in its scratch folder until the end. It takes about
+    ``limit_s`` at most: what is not converted after half of that is left out, whole
+    networks before rows of one kernel, and found converted by the next calibration as far as it is.
 
     Raises ``TargetUnavailable`` where no toolchain is here, and ``UsageError`` for thread counts
-    that cannot be.
+    and times that cannot be.
     """
     _check_threads(threads)
+    if not limit_s >= _LEAST_S:
+        raise UsageError(
+            f"a machine cannot be calibrated in {limit_s:g} s", expected=f"{_LEAST_S:g} s or more"
+        )
     base = packaged_host()
     skipped = _missing_toolchains(base)
     runtimes = [runtime for runtime in base.runtime if runtime.target not in skipped]
@@ -73,11 +93,15 @@ def calibrate_host(
         raise TargetUnavailable(
             "no toolchain is here to calibrate with", next_step="; ".join(skipped.values())
         )
-    emitted = _emit(benchmarks, runtimes, cache, progress, skipped)
+    emitted = _emit(benchmarks, runtimes, cache, progress, skipped, limit_s=limit_s)
+    made = {name for name, _, _ in emitted} | {key.partition("|")[0] for key in skipped}
+    left_out = tuple(item.name for item in benchmarks if item.name not in made)
     contenders = _contenders(benchmarks, emitted, runtimes, threads)
     key = key_of("calibrate", *sorted(item.key for item in contenders), rounds)
     state = cache.scratch("calibrate", key) / _STATE
-    timed, refused = time_rounds(contenders, state, progress, rounds=rounds)
+    timed, refused = time_rounds(
+        contenders, state, progress, rounds=rounds, limit_s=_TIMING_SHARE * limit_s
+    )
     skipped |= {key: reason for key, reason in refused.items() if key.endswith("|1")}
     progress.step("Fitting the coefficients")
     families = {item.name: item.family for item in benchmarks if item.family is not None}
@@ -98,7 +122,8 @@ def calibrate_host(
             notes=("written by 'edgesdk devices calibrate host'; run it again after an upgrade",),
         ),
         skipped=skipped,
-        networks=len(benchmarks),
+        networks=len(benchmarks) - len(left_out),
+        left_out=left_out,
         spread=timed.spread(),
     )
 
@@ -135,14 +160,17 @@ def _emit(
     cache: Cache,
     progress: Progress,
     skipped: dict[str, str],
+    *,
+    limit_s: float,
 ) -> dict[tuple[str, str, Scheme], EmittedNetwork]:
     jobs = [
         Job(benchmark=item.name, runtimes=tuple(runtimes), schemes=_CALIBRATED)
-        for item in benchmarks
+        for item in _most_needed_first(benchmarks)
     ]
+    until_s = time.monotonic() + _EMISSION_SHARE * limit_s
     progress.step("Emitting the microbenchmarks")
     emitted: dict[tuple[str, str, Scheme], EmittedNetwork] = {}
-    for done, (job, results) in enumerate(emit_all(jobs, cache)):
+    for done, (job, results) in enumerate(emit_all(jobs, cache, until_s=until_s)):
         progress.advance(done + 1, len(jobs), job.benchmark)
         for result in results:
             if isinstance(result, Refused):
@@ -150,6 +178,17 @@ def _emit(
             else:
                 emitted[result.name, result.target, result.scheme] = result
     return emitted
+
+
+def _most_needed_first(benchmarks: Sequence[Microbenchmark]) -> list[Microbenchmark]:
+    """Return rows of one kernel, then a whole network of each family, then a second one of each."""
+    places = []
+    before = Counter[str]()
+    for item in benchmarks:
+        places.append(0 if item.family is None else 1 + before[item.family])
+        before[item.family or ""] += 1
+    ranked = sorted(zip(places, benchmarks, strict=True), key=lambda pair: pair[0])
+    return [item for _, item in ranked]
 
 
 def _contenders(

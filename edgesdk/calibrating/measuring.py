@@ -23,7 +23,6 @@ from edgesdk.task import Tensors
 
 ROUNDS = 8
 _LEAST_ROUNDS = 3
-_TIME_LIMIT_S = 60.0
 _ROUND_MS = 15.0
 _LEAST_RUNS = 8
 _QUARTER = 0.25
@@ -84,12 +83,17 @@ class _Opened:
 
 
 def time_rounds(
-    contenders: Sequence[Contender], state: Path, progress: Progress, *, rounds: int = ROUNDS
+    contenders: Sequence[Contender],
+    state: Path,
+    progress: Progress,
+    *,
+    rounds: int = ROUNDS,
+    limit_s: float = 60.0,
 ) -> tuple[Rounds, Mapping[str, str]]:
     """Return the rounds, and for each contender that its runtime refused, why.
 
     All contenders are loaded at once and timed in turn in every round, so noise hits all alike.
-    On a slow or busy machine there are fewer rounds, at least three: after 60 s none begins.
+    On a slow or busy machine there are fewer rounds, at least three: after ``limit_s`` none begins.
     ``state`` is a file that holds the finished rounds: after an interruption only the others are
     timed. It is ignored where it is about other contenders.
     """
@@ -99,7 +103,7 @@ def time_rounds(
         done = [known for known in _read(state).quarters_ms if set(known) == keys]
         progress.step("Timing the microbenchmarks")
         total = rounds * len(opened)
-        deadline = time.monotonic() + _TIME_LIMIT_S
+        deadline = time.monotonic() + limit_s
         for index in range(len(done), rounds):
             if index >= _LEAST_ROUNDS and time.monotonic() > deadline:
                 break

@@ -31,6 +31,9 @@ def calibrate_command(
         list[int] | None,
         typer.Option("--threads", help="host only: thread counts, the default one first."),
     ] = None,
+    time: Annotated[
+        str, typer.Option("--time", help="host only: how long it may take, such as 10min.")
+    ] = "5min",
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="The file to write; default: the user's own profiles."),
@@ -38,14 +41,16 @@ def calibrate_command(
 ) -> Answer:
     """Correct a profile by measurements: microbenchmarks on this machine, or a device's own.
 
-    host takes some minutes, the first time mostly conversion; interrupted, it goes on where it was.
+    host takes five minutes at most, the first time mostly conversion: what there is no time for is
+    left out, and the same command goes on from what it has.
 
     Example: edgesdk devices calibrate host
     """
+    from edgesdk.effort import parse_seconds
     from edgesdk.errors import UsageError
 
     if name == "host" and not measured:
-        return _calibrate_host(threads, out)
+        return _calibrate_host(threads, out, limit_s=parse_seconds(time))
     if threads:
         raise UsageError("--threads is for microbenchmarks on this machine, not for measurements")
     if not measured:
@@ -56,7 +61,7 @@ def calibrate_command(
     return _refine(name, measured, out)
 
 
-def _calibrate_host(threads: list[int] | None, out: Path | None) -> Answer:
+def _calibrate_host(threads: list[int] | None, out: Path | None, *, limit_s: float) -> Answer:
     from edgesdk.cache import Cache, default_root
     from edgesdk.calibrating.host import HOST, all_threads, calibrate_host
     from edgesdk.calibrating.microbenchmarks import microbenchmarks
@@ -67,6 +72,7 @@ def _calibrate_host(threads: list[int] | None, out: Path | None) -> Answer:
         threads=threads or all_threads(),
         cache=Cache(default_root()),
         progress=progress.get(),
+        limit_s=limit_s,
     )
     _write(path, result.profile)
     data = {
@@ -74,6 +80,7 @@ def _calibrate_host(threads: list[int] | None, out: Path | None) -> Answer:
         "device": HOST,
         "file": str(path),
         "networks": result.networks,
+        "left_out": list(result.left_out),
         "spread": result.spread,
         "skipped": dict(result.skipped),
         "fits": _fits(result.profile),
@@ -175,6 +182,12 @@ def _show_host(data: dict[str, Any], console: Console) -> None:
         "least disturbed one.",
         soft_wrap=True,
     )
+    if data["left_out"]:
+        console.print(
+            f"No time was left to convert {len(data['left_out'])} more. The same command goes on "
+            "from what it has, or give it longer: --time 10min",
+            soft_wrap=True,
+        )
     for what, reason in data["skipped"].items():
         console.print(f"Skipped {what}: {reason}", soft_wrap=True)
     console.print(f"wrote {data['file']}: it stands for {data['device']} from now on")

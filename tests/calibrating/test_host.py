@@ -1,14 +1,19 @@
 """Calibrating this machine: for real but reduced, and what is said where that cannot be."""
 
 import os
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgesdk.cache import Cache
 from edgesdk.calibrating import host
+from edgesdk.calibrating.emitting import Job, Refused
 from edgesdk.calibrating.host import all_threads, calibrate_host, packaged_host
+from edgesdk.calibrating.measuring import Rounds
 from edgesdk.calibrating.microbenchmarks import microbenchmarks
 from edgesdk.device_document import read_profile
 from edgesdk.device_text import profile_text
@@ -64,6 +69,44 @@ def test_one_thread_and_all_unless_asked_otherwise(monkeypatch: pytest.MonkeyPat
 def test_thread_counts_that_cannot_be(tmp_path: Path, threads: list[int]) -> None:
     with pytest.raises(UsageError, match="thread"):
         calibrate_host(FEW, threads=threads, cache=Cache(tmp_path), progress=Silent())
+
+
+def test_a_time_in_which_nothing_can_be_measured(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot be calibrated in 5 s.*60 s or more"):
+        calibrate_host(FEW, threads=[1], cache=Cache(tmp_path), progress=Silent(), limit_s=5)
+
+
+def test_what_there_is_no_time_to_convert_is_left_out_whole_networks_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def emit_none(jobs: Sequence[Job], cache: Cache, *, until_s: float) -> Iterator[Any]:
+        asked.extend(job.benchmark for job in jobs)
+        assert until_s - time.monotonic() == pytest.approx(60, abs=5)
+        refused = (
+            Refused(name=jobs[0].benchmark, target="tflite", scheme="int8", reason="no kernel"),
+        )
+        return iter([(jobs[0], refused)])
+
+    def time_none(*_: object, limit_s: float, **__: object) -> tuple[Rounds, dict[str, str]]:
+        assert limit_s == pytest.approx(24)
+        return Rounds(quarters_ms=({"a": 1.0},)), {}
+
+    monkeypatch.setattr(host, "emit_all", emit_none)
+    monkeypatch.setattr(host, "time_rounds", time_none)
+    monkeypatch.setattr(host, "_fitted", lambda runtime, *_, **__: runtime)
+    benchmarks = microbenchmarks()
+    families = {item.name: item.family for item in benchmarks}
+    cache = Cache(tmp_path)
+    result = calibrate_host(
+        tuple(reversed(benchmarks)), threads=[1], cache=cache, progress=Silent(), limit_s=120
+    )
+    assert (result.networks, len(result.left_out)) == (1, len(benchmarks) - 1)
+    rows = sum(family is None for family in families.values())
+    assert all(families[name] is None for name in asked[:rows])
+    others = len({*families.values()} - {None})
+    assert len({families[name] for name in asked[rows : rows + others]}) == others
 
 
 def test_without_any_toolchain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
