@@ -194,7 +194,7 @@ def compare_planned() -> None:
         for name, (module, shape), folder, emission in emitted(small_networks(), runtime, scheme):
             planned = read_program(folder, emission.files[0]).planned_bytes
             graph = trace(module, (torch.zeros(shape),), name=name)
-            ratio = planned_bytes(fuse(graph), graph) / planned
+            ratio = planned_bytes(fuse(graph), graph, scheme) / planned
             print(f"  {name:20} {planned:9} B  predicted {ratio:.3f}")
 
 

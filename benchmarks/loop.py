@@ -27,7 +27,7 @@ from edgesdk.artifact import read_manifest
 from edgesdk.budget import Budget
 from edgesdk.cache import Cache, default_root
 from edgesdk.effort import Effort
-from edgesdk.errors import BudgetInfeasible
+from edgesdk.errors import BudgetInfeasible, UnsupportedModel
 from edgesdk.pipeline import compile_task
 from edgesdk.profiling.bench import Bench
 from edgesdk.progress import Silent
@@ -45,6 +45,7 @@ BUDGETS = tuple(round(0.15 + 0.85 * step / 11, 3) for step in range(12))
 MOST = 1.05
 SPARE = 0.95
 INFEASIBLE = "infeasible"
+REFUSED = "refused"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +105,15 @@ class Loop:
         manifest = read_manifest(folder)
         return self.ratio(lambda: open_artifact(folder, manifest))
 
-    def uniform(self, share: float, scheme: Scheme) -> float:
-        """Return the ratio of the network with that share of every group's channels."""
+    def uniform(self, share: float, scheme: Scheme) -> float | str:
+        """Return the ratio of the network with that share of every group's channels, if a file
+        can be made of it."""
         module = uniform_network(self.request.task, share)
         model = compressed_model(self.request, module, scheme)
-        emitted = emit(self.request, model, f"uniform {share}")
+        try:
+            emitted = emit(self.request, model, f"uniform {share}")
+        except UnsupportedModel:  # int4, where no layer has the inputs for it
+            return REFUSED
         return self.ratio(lambda: self.started(emitted))
 
 
@@ -123,13 +128,14 @@ def misses(loop: Loop) -> Iterator[str]:
         if ratio > MOST * budget:
             yield f"budget {budget} was called kept, and is {ratio:.3f} when measured again"
     grid = {
-        f"{share} of all channels in {scheme}": float(
-            loop.remembered(f"grid {share} {scheme}", partial(loop.uniform, share, scheme))
+        f"{share} of all channels in {scheme}": loop.remembered(
+            f"grid {share} {scheme}", partial(loop.uniform, share, scheme)
         )
         for scheme in loop.request.schemes
         for share in SHARES
     }
-    name, fastest = min(grid.items(), key=lambda item: item[1])
+    made = {name: float(ratio) for name, ratio in grid.items() if ratio != REFUSED}
+    name, fastest = min(made.items(), key=lambda item: item[1])
     for budget, outcome in outcomes.items():
         if outcome == INFEASIBLE and fastest < SPARE * budget:
             yield f"budget {budget} was called infeasible, and {name} takes {fastest:.3f}"

@@ -29,33 +29,46 @@ DELEGATED_KINDS = WEIGHTED - {"conv3d", "conv_transpose3d", "conv_transpose1d"} 
 }  # fmt: skip
 _SPATIAL = ((2, 3), (-2, -1), (-1, -2), (3, 2))
 _ATTENTION = "scaled_dot_product_attention"
+_VALUE = 2  # its place among the inputs: query, key, value
 
 
-def planned_bytes(kernels: Sequence[Kernel], graph: OpGraph) -> float:
+def planned_bytes(kernels: Sequence[Kernel], graph: OpGraph, scheme: Scheme) -> float:
     """Return the bytes that the ``.pte`` tells ExecuTorch to plan, as ``benchmarks/footprint.py
     planned`` compares them with emitted files.
 
-    A stretch of operators that XNNPACK takes is one step. Tensors at the boundary are float in
-    every scheme. Attention falls apart into portable operators on copies of query and key.
+    A stretch of operators that XNNPACK takes is one step. Tensors at the boundary are float, but in
+    static int8 one stretch hands int8 to the next, beside the float that other kernels read.
+    Attention falls apart into portable operators on copies of query and key.
     """
     first = {name: 0 for name, tensor in graph.tensors.items() if tensor.role == "input"}
-    last = dict(first)
-    seen = {name for name, tensor in graph.tensors.items() if tensor.role in ("input", "output")}
+    inside: set[str] = set()
+    read: dict[Scheme, dict[str, int]] = {"fp32": dict(first), "int8": {}}
     copies: list[Buffer] = []
     step, was_delegated = 0, True
     for kernel in kernels:
         delegated = is_delegated(kernel)
         step += not (delegated and was_delegated)
         was_delegated = delegated
-        last.update(dict.fromkeys(kernel.inputs, step))
+        for place, name in enumerate(kernel.inputs):
+            by_xnnpack = delegated or (kernel.op.kind == _ATTENTION and place == _VALUE)
+            if name in first and not (by_xnnpack and name in inside and step == first[name]):
+                handed_on = scheme == "int8" and by_xnnpack and name in inside
+                read["int8" if handed_on else "fp32"][name] = step
         for name in kernel.outputs:
-            first[name] = last[name] = step
-        if not delegated:
-            seen.update((*kernel.inputs, *kernel.outputs))
+            first[name] = step
+            if delegated:
+                inside.add(name)
+            if not delegated or graph.tensors[name].role == "output":
+                read["fp32"][name] = step
         if kernel.op.kind == _ATTENTION:
-            copies += [_buffer(graph, name, step, step) for name in kernel.inputs[:2]]
-    crossing = [n for n in first if n in seen]
-    buffers = [_buffer(graph, name, first[name], last[name]) for name in crossing]
+            copies += [_copy(graph, name, step, "fp32") for name in kernel.inputs[:2]]
+    buffers = [
+        Buffer(
+            size_bytes=aligned(activation_bytes(graph, (name,), form)), first=first[name], last=last
+        )
+        for form, found in read.items()
+        for name, last in found.items()
+    ]
     return arena_bytes([*buffers, *copies]) + _PLAN_BYTES
 
 
@@ -124,8 +137,3 @@ def _converted(kernel: Kernel, scheme: Scheme, own: Scheme) -> list[tuple[tuple[
 def _copy(graph: OpGraph, name: str, step: int, scheme: Scheme) -> Buffer:
     size = aligned(activation_bytes(graph, (name,), scheme))
     return Buffer(size_bytes=size, first=step, last=step)
-
-
-def _buffer(graph: OpGraph, name: str, first: int, last: int) -> Buffer:
-    size = aligned(activation_bytes(graph, (name,), "fp32"))
-    return Buffer(size_bytes=size, first=first, last=last)

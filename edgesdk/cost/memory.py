@@ -73,7 +73,9 @@ def predict_memory(
         micro = runtime.runtime == MICRO_RUNTIME
         total = micro_arena_bytes(form) if micro else arena_bytes(form_buffers(form))
     elif runtime.target == "executorch":
-        total = planned_bytes(kernels, graph) + workspace_bytes(kernels, graph, scheme, formats)
+        total = planned_bytes(kernels, graph, scheme) + workspace_bytes(
+            kernels, graph, scheme, formats
+        )
     else:
         total = arena_bytes(plan_buffers(kernels, graph, scheme))
     if runtime.weights_in_ram:
