@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -16,6 +17,7 @@ from edgesdk.compress.prune import find_groups
 from edgesdk.cost.fusion import fuse, weight_bytes
 from edgesdk.cost.latency import predict_latency
 from edgesdk.cost.memory import predict_memory
+from edgesdk.cost.size import predict_file_size
 from edgesdk.graph import OpGraph
 from edgesdk.planner.block_costs import countable
 from edgesdk.planner.tables import CostTables, cost_tables, width_choices
@@ -84,6 +86,18 @@ def test_a_blocks_own_groups_cost_nothing_once_it_is_gone(
     whole = tuple(2 if group in within else place for group, place in enumerate(places))
     assert tables.costs_at(places, blocks) == pytest.approx(tables.costs_at(whole, blocks))
     assert len(within) == len(gone)  # the first convolution of each block
+
+
+@pytest.mark.parametrize("delegate", ["xnnpack", "vulkan", "coreml"])
+def test_a_file_without_a_block_is_sized_for_the_runtimes_delegate(delegate: str) -> None:
+    widths, _ = known()
+    runtime = replace(RUNTIME, target="executorch", delegate=delegate)
+    choices = [[width] for width in widths.full]
+    [block] = cost_tables(widths, choices, runtime, "fp32", blocks=BLOCKS[:1]).blocks
+    shorter = widths.at(widths.full, gone=BLOCKS[:1])
+    sizes = [predict_file_size(graph, runtime, "fp32").value for graph in (widths.graph, shorter)]
+    weights = stored(widths.graph) - stored(shorter)
+    assert block.container_bytes + weights == pytest.approx(sizes[0] - sizes[1])
 
 
 def test_groups_that_others_read_stay() -> None:
