@@ -97,13 +97,13 @@ def emit_network(
 
 
 def emit_all(
-    jobs: Sequence[Job], cache: Cache, *, until_s: float
+    jobs: Sequence[Job], cache: Cache, *, needed: int, until_s: float
 ) -> Iterator[tuple[Job, tuple[EmittedNetwork | Refused, ...]]]:
     """Yield each job with its files, or the reasons why there are none, as they become ready.
 
-    There is a process for each of up to four cores. The first jobs come first, and none is begun
-    after ``until_s`` by the monotonic clock: such a job is not yielded. Raises what
-    is wrong with a toolchain or the disk; what a target cannot express is yielded as ``Refused``.
+    There is a process for each of up to four cores. They come in their order, and after ``until_s``
+    by the monotonic clock none is begun beyond the first ``needed``, nor yielded. Raises what is
+    wrong with a toolchain or the disk; what a target cannot express is yielded as ``Refused``.
     """
     pool = ProcessPoolExecutor(
         max_workers=min(len(os.sched_getaffinity(0)), _MOST_PROCESSES),
@@ -116,7 +116,7 @@ def emit_all(
             if not future.cancelled():
                 yield futures[future], future.result()
             if time.monotonic() > until_s:
-                for waiting in futures:
+                for waiting in list(futures)[needed:]:
                     waiting.cancel()  # what runs already is not stopped by this
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -28,11 +27,9 @@ LIMIT_S = 300.0
 
 _STATE = "rounds.json"
 
-_LEAST_S = 60.0
-
 # Of the time limit, for converting and for timing; loading what was converted takes the rest.
-_EMISSION_SHARE = 0.5
-_TIMING_SHARE = 0.2
+_EMISSION_SHARE = 0.55
+_TIMING_SHARE = 0.13
 
 # Other schemes keep their estimates: most microbenchmarks are convolutions, which int4 and formats
 # with ranges found at run time hardly touch.
@@ -75,17 +72,13 @@ def calibrate_host(
     The runtimes of the first thread count come first, so they are what planning takes. A runtime
     whose toolchain is missing keeps its estimates. An interrupted calibration goes on where it was:
     files stay in the cache, and finished rounds in its scratch folder until the end. It takes about
-    ``limit_s`` at most: what is not converted after half of that is left out, whole
-    networks before rows of one kernel, and found converted by the next calibration as far as it is.
+    ``limit_s``: what is not converted after half of that is left out, but for rows of one kernel
+    and a whole network of each family, without which nothing can be said.
 
     Raises ``TargetUnavailable`` where no toolchain is here, and ``UsageError`` for thread counts
-    and times that cannot be.
+    that cannot be.
     """
     _check_threads(threads)
-    if not limit_s >= _LEAST_S:
-        raise UsageError(
-            f"a machine cannot be calibrated in {limit_s:g} s", expected=f"{_LEAST_S:g} s or more"
-        )
     base = packaged_host()
     skipped = _missing_toolchains(base)
     runtimes = [runtime for runtime in base.runtime if runtime.target not in skipped]
@@ -163,14 +156,17 @@ def _emit(
     *,
     limit_s: float,
 ) -> dict[tuple[str, str, Scheme], EmittedNetwork]:
+    needed, welcome = _by_need(benchmarks)
     jobs = [
         Job(benchmark=item.name, runtimes=tuple(runtimes), schemes=_CALIBRATED)
-        for item in _most_needed_first(benchmarks)
+        for item in (*needed, *welcome)
     ]
     until_s = time.monotonic() + _EMISSION_SHARE * limit_s
     progress.step("Emitting the microbenchmarks")
     emitted: dict[tuple[str, str, Scheme], EmittedNetwork] = {}
-    for done, (job, results) in enumerate(emit_all(jobs, cache, until_s=until_s)):
+    for done, (job, results) in enumerate(
+        emit_all(jobs, cache, needed=len(needed), until_s=until_s)
+    ):
         progress.advance(done + 1, len(jobs), job.benchmark)
         for result in results:
             if isinstance(result, Refused):
@@ -180,15 +176,17 @@ def _emit(
     return emitted
 
 
-def _most_needed_first(benchmarks: Sequence[Microbenchmark]) -> list[Microbenchmark]:
-    """Return rows of one kernel, then a whole network of each family, then a second one of each."""
-    places = []
-    before = Counter[str]()
+def _by_need(
+    benchmarks: Sequence[Microbenchmark],
+) -> tuple[list[Microbenchmark], list[Microbenchmark]]:
+    """Return rows of one kernel with the first whole network of each family, and all others."""
+    needed: list[Microbenchmark] = []
+    welcome: list[Microbenchmark] = []
+    seen: set[str | None] = set()
     for item in benchmarks:
-        places.append(0 if item.family is None else 1 + before[item.family])
-        before[item.family or ""] += 1
-    ranked = sorted(zip(places, benchmarks, strict=True), key=lambda pair: pair[0])
-    return [item for _, item in ranked]
+        (welcome if item.family in seen else needed).append(item)
+        seen |= {item.family} - {None}
+    return needed, welcome
 
 
 def _contenders(

@@ -32,7 +32,7 @@ def calibrate_command(
         typer.Option("--threads", help="host only: thread counts, the default one first."),
     ] = None,
     time: Annotated[
-        str, typer.Option("--time", help="host only: how long it may take, such as 10min.")
+        str, typer.Option("--time", help="host only: about how long it may take, such as 10min.")
     ] = "5min",
     out: Annotated[
         Path | None,
@@ -41,8 +41,8 @@ def calibrate_command(
 ) -> Answer:
     """Correct a profile by measurements: microbenchmarks on this machine, or a device's own.
 
-    host takes five minutes at most, the first time mostly conversion: what there is no time for is
-    left out, and the same command goes on from what it has.
+    host takes about five minutes, the first time mostly conversion: whole networks that there is no
+    time for are left out, and the same command goes on from what it has.
 
     Example: edgesdk devices calibrate host
     """
