@@ -54,7 +54,7 @@ from edgesdk_tflite.quiet import captured_output
 
 SIZE_CASES: tuple[tuple[str, str, tuple[Scheme, ...]], ...] = (
     ("host", "executorch", ("fp32", "int8", "int8_dynamic", "int4_dynamic")),
-    ("iphone_15_pro", "coreml", ("fp16", "int8", "w8", "w4")),
+    ("iphone_15_pro", "coreml", ("fp16", "int8", "w8", "w4", "lut8", "lut6", "lut4")),
     ("jetson_orin_nano_super", "onnx", ("fp32", "fp16", "int8")),
     ("host", "tflite", ("int8", "int8_dynamic", "int4_dynamic")),
     ("nucleo_h7a3zi_q", "tflite", ("fp32", "int8")),

@@ -7,13 +7,14 @@ the checks on an emitted file compare each layer with them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from edgesdk.errors import UnsupportedModel, UsageError, unknown_name
 from edgesdk.graph import Op, OpGraph
-from edgesdk.scheme import GROUP_SIZE, Scheme
+from edgesdk.scheme import GROUP_SIZE, PALETTE_BITS, Scheme
 
 _NAMED_AT_MOST = 5
 
@@ -192,12 +193,21 @@ def _tflite(layer: Weighted, asked: Scheme) -> LayerFormat:
 
 
 def _coreml(layer: Weighted, asked: Scheme) -> LayerFormat:
-    """Core ML decodes int4 blocks along the input channels of any layer."""
+    """Core ML decodes int4 blocks along the input channels of any layer, and tables of any one."""
+    if asked in PALETTE_BITS and _saved_by_palette(layer, PALETTE_BITS[asked]) <= _BLOB_BYTES:
+        reason = f"its {math.prod(layer.shape)} weights are too few for a table to pay"
+        return LayerFormat(scheme="fp16", reason=reason)
     if asked == "w4" and layer.kind.startswith("conv_transpose"):
         return LayerFormat(scheme="w8", reason="transposed convolutions have no int4 there")
     if asked == "w4" and layer.inputs % GROUP_SIZE:
         return LayerFormat(scheme="w8", reason=_indivisible(layer))
     return LayerFormat(scheme=asked)
+
+
+def _saved_by_palette(layer: Weighted, bits: int) -> float:
+    """Return the bytes that float16 weights shrink by as places in a table of float16."""
+    weights = math.prod(layer.shape)
+    return 2.0 * weights - weights * bits / 8 - 2.0 * (1 << bits)
 
 
 def _int4(layer: Weighted, asked: Scheme, otherwise: Scheme, rule: Rule) -> LayerFormat:
@@ -215,10 +225,16 @@ def _indivisible(layer: Weighted) -> str:
     return f"its {layer.inputs} inputs do not divide into groups of {GROUP_SIZE}"
 
 
+_BLOB_BYTES = 128
+"""What one more constant may take beside its values in a Core ML package: a record of 64 bytes, and
+as many to align it."""
+
 _RULES: Mapping[str, Rule] = {"executorch": _executorch, "tflite": _tflite, "coreml": _coreml}
 
-FALLBACKS: Mapping[Scheme, Scheme] = {"int4_dynamic": "int8_dynamic", "w4": "w8"}
-"""What layers get that cannot be int4: a device must know both."""
+FALLBACKS: Mapping[Scheme, Scheme] = {
+    "int4_dynamic": "int8_dynamic", "w4": "w8", **dict.fromkeys(PALETTE_BITS, "fp16"),
+}  # fmt: skip
+"""What layers get that cannot be int4, or are too small for a table: a device must know both."""
 
 
 def fallback_refusal(scheme: Scheme, precisions: Collection[Scheme]) -> str | None:

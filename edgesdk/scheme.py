@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-Scheme = Literal["fp32", "fp16", "int8", "w8a16", "int8_dynamic", "int4_dynamic", "w8", "w4"]
+Scheme = Literal[
+    "fp32", "fp16", "int8", "w8a16", "int8_dynamic", "int4_dynamic", "w8", "w4",
+    "lut8", "lut6", "lut4",
+]  # fmt: skip
 """How a network, or one layer of it, is stored and computed.
 
 - ``fp32``: weights and activations in float32.
@@ -24,21 +27,26 @@ Scheme = Literal["fp32", "fp16", "int8", "w8a16", "int8_dynamic", "int4_dynamic"
   An eighth of the bytes, for layers that wait for their weights more than they multiply.
 - ``w8``: int8 weights per output channel, decoded to float where they are used; nothing else is
   rounded ("weight-only"). A quarter of the bytes, at float's speed where arithmetic bounds it.
-- ``w4``: as ``w8`` with int4 weights, one scale per 32 inputs of each output channel."""
+- ``w4``: as ``w8`` with int4 weights, one scale per 32 inputs of each output channel.
+- ``lut8``, ``lut6``, ``lut4``: weights of that many bits that are places in a table, one table of
+  256, 64 or 16 float16 values for each layer, found by k-means ("palettised");
+  decoded to float where they are used, as ``w8``. The only weights below eight bits that systems
+  older than iOS 18 decode."""
 
 SCHEMES: tuple[Scheme, ...] = (
     "fp32", "fp16", "int8", "w8a16", "int8_dynamic", "int4_dynamic", "w8", "w4",
+    "lut8", "lut6", "lut4",
 )  # fmt: skip
 
 WEIGHT_BYTES: Mapping[Scheme, float] = {
     "fp32": 4.0, "fp16": 2.0, "int8": 1.0, "w8a16": 1.0, "int8_dynamic": 1.0, "int4_dynamic": 0.5,
-    "w8": 1.0, "w4": 0.5,
+    "w8": 1.0, "w4": 0.5, "lut8": 1.0, "lut6": 0.75, "lut4": 0.5,
 }  # fmt: skip
-"""Bytes of one weight; the scales beside them are what a container adds."""
+"""Bytes of one weight; the scales or the table beside them are what a container adds."""
 
 ACTIVATION_BYTES: Mapping[Scheme, float] = {
     "fp32": 4.0, "fp16": 2.0, "int8": 1.0, "w8a16": 2.0, "int8_dynamic": 4.0, "int4_dynamic": 4.0,
-    "w8": 2.0, "w4": 2.0,
+    "w8": 2.0, "w4": 2.0, "lut8": 2.0, "lut6": 2.0, "lut4": 2.0,
 }  # fmt: skip
 """Bytes of one value between two layers."""
 
@@ -56,11 +64,21 @@ DYNAMIC_SCHEMES: tuple[Scheme, ...] = ("int8_dynamic", "int4_dynamic")
 
 INT4_SCHEMES: tuple[Scheme, ...] = ("int4_dynamic", "w4")
 
+PALETTE_BITS: Mapping[Scheme, int] = {"lut8": 8, "lut6": 6, "lut4": 4}
+"""Bits of a place in the table, of schemes whose weights are such."""
+
+WEIGHT_ONLY_SCHEMES: tuple[Scheme, ...] = ("w8", "w4", *PALETTE_BITS)
+"""What stores narrow weights and computes in float."""
+
+COARSE_SCHEMES: tuple[Scheme, ...] = (*INT4_SCHEMES, "lut4")
+"""What may round so much that outputs alone do not tell a right file from a wrong one."""
+
 GROUP_SIZE = 32
 """Inputs that share a scale where weights are int4: XNNPACK takes multiples of 32 alone."""
 
 _COARSENESS: tuple[Scheme, ...] = (
-    "fp32", "fp16", "w8", "w8a16", "int8_dynamic", "int8", "w4", "int4_dynamic",
+    "fp32", "fp16", "w8", "lut8", "w8a16", "int8_dynamic", "int8", "lut6", "w4", "int4_dynamic",
+    "lut4",
 )  # fmt: skip
 
 

@@ -46,6 +46,8 @@ def test_every_scheme_has_its_bytes() -> None:
         ("tflite", "int8_dynamic", ["int8_dynamic"] * 4),
         ("tflite", "int4_dynamic", ["int8_dynamic"] * 2 + ["int4_dynamic", "int8_dynamic"]),
         ("coreml", "w4", ["w8", "w8", "w4", "w8"]),
+        ("coreml", "lut4", ["lut4"] * 4),
+        ("coreml", "lut8", ["lut8", "fp16", "lut8", "fp16"]),
         ("somebody_else", "w4", ["w4"] * 4),
     ],
 )

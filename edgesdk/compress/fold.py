@@ -55,6 +55,20 @@ def fold_batch_norms(module: nn.Module, example_inputs: Tensors) -> nn.Module:
     return folded
 
 
+def folded_weights(module: nn.Module, example_inputs: Tensors) -> dict[str, Tensor]:
+    """Return by name the weights of convolutions as they are once batch norms are folded in.
+
+    Convolutions without a norm to fold are not among them. Nothing is changed.
+    """
+    program = Program(module, example_inputs)
+    found = {}
+    for layer in program.layers:
+        norm = None if layer.is_linear else foldable_norm(program, layer, module)
+        if norm is not None:
+            found[layer.name] = _folded(layer.find(module), layer, module.get_submodule(norm))[0]
+    return found
+
+
 def foldable_norm(program: Program, layer: Layer, module: nn.Module) -> str | None:
     """Return the name of the batch norm that can be folded into a layer, None without one."""
     norm = only_user(layer.node)
@@ -89,7 +103,16 @@ def _give_bias(layer: Any, axis: int) -> None:
 
 
 def _fold(module: nn.Module, layer: Layer, name: str) -> None:
-    norm, target = module.get_submodule(name), layer.find(module)
+    target = layer.find(module)
+    weight, bias = _folded(target, layer, module.get_submodule(name))
+    target.weight.copy_(weight)
+    target.bias.copy_(bias)
+    owner, _, last = name.rpartition(".")
+    setattr(module.get_submodule(owner), last, nn.Identity())
+
+
+def _folded(target: Any, layer: Layer, norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return a layer's weight and bias with the batch norm behind it in them."""
     assert isinstance(norm, _BatchNorm)
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -104,10 +127,7 @@ def _fold(module: nn.Module, layer: Layer, name: str) -> None:
         norm.bias,
         transpose=layer.axis == 1,
     )
-    target.weight.copy_(weight)
-    target.bias.copy_(bias)
-    owner, _, last = name.rpartition(".")
-    setattr(module.get_submodule(owner), last, nn.Identity())
+    return weight.detach(), bias.detach()
 
 
 def along(values: Tensor, axis: int, like: Tensor) -> Tensor:

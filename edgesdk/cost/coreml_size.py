@@ -12,7 +12,7 @@ from edgesdk.cost.fusion import VIEWS, WEIGHTED, Kernel, fuse
 from edgesdk.cost.mil_arguments import argument_bytes, scale_bytes
 from edgesdk.cost.unrolled import unrolled
 from edgesdk.graph import Op, OpGraph
-from edgesdk.scheme import GROUP_SIZE, WEIGHT_BYTES, Scheme
+from edgesdk.scheme import GROUP_SIZE, PALETTE_BITS, WEIGHT_BYTES, WEIGHT_ONLY_SCHEMES, Scheme
 
 # Operations of an operator, where it is not one of its own name.
 _OPERATIONS: Mapping[str, tuple[str, ...]] = {
@@ -86,7 +86,8 @@ class _Lowering:
             if tensor.role == "output":
                 self._add("cast", "output", tensor.shape, mil.reads("x", self._read(name)))
         fixed = _MANIFEST_BYTES + _PROGRAM_BYTES + _METADATA_BYTES + mil.HEADER_BYTES
-        fixed += _BUILD_BYTES if self.scheme not in ("w8", "w4") else 0
+        narrow = {self.scheme, *self.formats.values()} & set(WEIGHT_ONLY_SCHEMES)
+        fixed += 0 if narrow else _BUILD_BYTES
         return float(fixed + self.program + self.weights)
 
     def _input(self, name: str) -> None:
@@ -110,7 +111,9 @@ class _Lowering:
         elif op.kind in VIEWS:
             self._plain(op, ("squeeze" if op.kind == "squeeze" else "reshape",))
         else:
-            self._plain(op, _OPERATIONS.get(op.kind, (op.kind,)))
+            # Attention is one operation from iOS 18 on, which w4 needs.
+            is_whole = self.scheme == "w4" and op.kind == "scaled_dot_product_attention"
+            self._plain(op, (op.kind,) if is_whole else _OPERATIONS.get(op.kind, (op.kind,)))
         kernel = self.kernels.get(op.name)
         clamp = self._clamp(kernel) if kernel is not None else None
         if kernel is not None and clamp is not None:
@@ -180,6 +183,9 @@ class _Lowering:
             self.program += mil.constant(name, mil.stored(shape), shape)
             self.weights += mil.blob_bytes(kernel.weights, WEIGHT_BYTES[scheme])
             return
+        if scheme in PALETTE_BITS:
+            self._palette(name, shape, kernel, PALETTE_BITS[scheme])
+            return
         if self.scheme == "w4":  # from iOS 18 on, blocks along the inputs; int8 has one for all
             blocks = shape[1] // GROUP_SIZE if scheme == "w4" else 1
             groups = (shape[0], blocks, *(1 for _ in shape[2:]))
@@ -197,6 +203,17 @@ class _Lowering:
             self.weights += mil.blob_bytes(kernel.channels, 2) + mil.blob_bytes(kernel.channels, 1)
         self.program += mil.operation(kind, name, [shape], attributes=attributes)
         self.weights += mil.blob_bytes(kernel.weights, WEIGHT_BYTES[scheme])
+
+    def _palette(self, name: str, shape: tuple[int, ...], kernel: Kernel, bits: int) -> None:
+        """Add a table of float16 values and the places in it, packed into bytes."""
+        table, places = (2**bits,), (math.ceil(kernel.weights * bits / 8),)
+        attributes = mil.entry("indices", mil.stored(places))
+        attributes += mil.entry("lut", mil.constant_value(table))
+        attributes += mil.entry("shape", mil.immediate(4 * len(shape), (len(shape),)))
+        self.program += mil.operation(
+            "constexpr_lut_to_dense", name, [shape], attributes=attributes
+        )
+        self.weights += mil.blob_bytes(*places, 1) + mil.blob_bytes(*table, 2)
 
     def _plain(self, op: Op, kinds: Sequence[str]) -> None:
         tensor = self.graph.tensors[op.outputs[0]]

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgesdk.graph import Op, OpGraph
-from edgesdk.scheme import ACTIVATION_BYTES, GROUP_SIZE, INT4_SCHEMES, WEIGHT_BYTES, Scheme
+from edgesdk.scheme import (
+    ACTIVATION_BYTES,
+    GROUP_SIZE,
+    INT4_SCHEMES,
+    PALETTE_BITS,
+    WEIGHT_BYTES,
+    Scheme,
+)
 
 # Where the channels of an operator's output are, counted from its last dimension.
 _CHANNEL_AXIS = {
@@ -31,7 +38,7 @@ _TAKES_CLAMP = WEIGHTED | {"add", "avg_pool2d", "div", "max_pool2d", "mul", "sub
 INTEGER_BYTES = {"bool": 1, "uint8": 1, "int8": 1, "int16": 2, "int32": 4, "int64": 8}
 BIAS_BYTES: Mapping[Scheme, float] = {
     "fp32": 4.0, "fp16": 2.0, "int8": 4.0, "w8a16": 8.0, "int8_dynamic": 4.0, "int4_dynamic": 4.0,
-    "w8": 2.0, "w4": 2.0,
+    "w8": 2.0, "w4": 2.0, "lut8": 2.0, "lut6": 2.0, "lut4": 2.0,
 }  # fmt: skip
 
 
@@ -96,9 +103,11 @@ def activation_bytes(graph: OpGraph, names: tuple[str, ...], scheme: Scheme) -> 
 
 def weight_bytes(kernel: Kernel, scheme: Scheme) -> float:
     """Return the bytes of a kernel's weights and biases; int8 keeps its biases in int32, w8a16 in
-    int64, and int4 a scale of two bytes for each group of weights."""
-    scales = kernel.weights / GROUP_SIZE * 2 if scheme in INT4_SCHEMES else 0.0
-    return kernel.weights * WEIGHT_BYTES[scheme] + kernel.biases * BIAS_BYTES[scheme] + scales
+    int64, int4 has a scale of two bytes for each group of weights, a palette a table of such."""
+    beside = kernel.weights / GROUP_SIZE * 2 if scheme in INT4_SCHEMES else 0.0
+    if scheme in PALETTE_BITS and kernel.channels:
+        beside = 2.0 * 2 ** PALETTE_BITS[scheme]
+    return kernel.weights * WEIGHT_BYTES[scheme] + kernel.biases * BIAS_BYTES[scheme] + beside
 
 
 def _folds(op: Op, group: list[Op]) -> bool:

@@ -28,7 +28,8 @@ Mixes = Mapping[Scheme, tuple[Scheme, ...]]
 # int8 is not among them: what passes from layer to layer stays rounded unless both of them leave,
 # so what a layer alone loses does not tell what its leaving wins.
 _BASES: tuple[Scheme, ...] = ("int8_dynamic", "w8")
-_ALTERNATIVES: tuple[Scheme, ...] = (*FLOAT_SCHEMES, *INT4_SCHEMES)
+# Of the palettes four bits alone: each further format is one more pass for every layer.
+_ALTERNATIVES: tuple[Scheme, ...] = (*FLOAT_SCHEMES, *INT4_SCHEMES, "lut4")
 
 WORTH_DEPARTING = 1e-3
 """Nats (or relative squared error) that a layer's departure has to win: each is one more thing that

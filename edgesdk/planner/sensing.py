@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from edgesdk.compress.depth import shortened, survey_blocks
 from edgesdk.compress.evaluation import evaluate_task, model_predict
+from edgesdk.compress.fold import folded_weights
 from edgesdk.compress.importance import ChannelScores, score_groups
 from edgesdk.compress.prune import ChannelGroup, find_groups
 from edgesdk.compress.recalibrate import observe_norms, recalibrate
@@ -40,7 +42,7 @@ from edgesdk.planner.simulation import simulate
 from edgesdk.planner.tables import width_choices
 from edgesdk.planner.widths import WidthModel, measure_widths
 from edgesdk.progress import Progress
-from edgesdk.scheme import FLOAT_SCHEMES, Scheme
+from edgesdk.scheme import FLOAT_SCHEMES, PALETTE_BITS, Scheme
 from edgesdk.task import OutputSpec, Task, Tensors
 
 # What all masked inferences together may multiply; larger networks are looked at on fewer samples.
@@ -139,7 +141,7 @@ class _Measuring:
         self.notes = (_noise_note(self.noise),) if self.noise else ()
 
     def format(self, scheme: Scheme, target: str) -> FormatPoint:
-        changed = simulate(self._model, scheme, self._batches, target=target)
+        changed = self._simulated(scheme, target)
         divergence, drop = self._divergence(changed), self._drop(changed)
         return FormatPoint(
             scheme=scheme, loss=divergence.loss, disagreement=divergence.disagreement, drop=drop
@@ -147,11 +149,21 @@ class _Measuring:
 
     def layer(self, alone: Departure, target: str) -> LayerPoint:
         """Return what one layer loses in a scheme while the rest of the network stays float."""
-        changed = simulate(
-            self._model, "fp32", self._batches, target=target, layer_schemes=dict([alone])
-        )
+        changed = self._simulated("fp32", target, alone)
         loss = self._divergence(changed).loss
         return LayerPoint(layer=alone.layer, scheme=alone.scheme, loss=loss)
+
+    def _simulated(self, scheme: Scheme, target: str, *alone: Departure) -> nn.Module:
+        layer_schemes = dict(alone)
+        has_palette = not {scheme, *layer_schemes.values()}.isdisjoint(PALETTE_BITS)
+        return simulate(
+            self._model, scheme, self._batches, target=target, layer_schemes=layer_schemes,
+            folded=self._folded if has_palette else {},
+        )  # fmt: skip
+
+    @cached_property
+    def _folded(self) -> dict[str, Tensor]:
+        return folded_weights(self._model, self._task.example_inputs)
 
     def limit_samples(self, macs: int, networks: int) -> None:
         """Keep as many samples as the changed networks can be run on in reasonable time."""

@@ -14,8 +14,16 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from edgesdk.compress.palette import decoded_weight
 from edgesdk.layer_format import LayerSchemes, Weighted, layer_format
-from edgesdk.scheme import CALIBRATED_SCHEMES, DYNAMIC_SCHEMES, GROUP_SIZE, INT4_SCHEMES, Scheme
+from edgesdk.scheme import (
+    CALIBRATED_SCHEMES,
+    DYNAMIC_SCHEMES,
+    GROUP_SIZE,
+    INT4_SCHEMES,
+    PALETTE_BITS,
+    Scheme,
+)
 from edgesdk.task import Tensors
 
 _KINDS: Mapping[type[nn.Module], str] = {
@@ -42,6 +50,7 @@ Hook = Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]
 def simulate(
     module: nn.Module, scheme: Scheme, calibration: Sequence[Tensors], *, target: str,
     layer_schemes: LayerSchemes = MappingProxyType({}),
+    folded: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> nn.Module:  # fmt: skip
     """Return a copy that computes with the scheme's rounding; ``fp32`` returns an exact copy.
 
@@ -50,11 +59,14 @@ def simulate(
     ranges observed on ``calibration``; ``w8a16`` does the same with inputs of 16 bits, symmetric
     around zero. Dynamic schemes round inputs with the range found at run
     time: a row's for linear layers, a sample's for convolutions. int4 weights have a scale for
-    each group of 32 inputs. ``w8`` and ``w4`` round weights alone. ``layer_schemes`` names (by
+    each group of 32 inputs. ``w8`` and ``w4`` round weights alone, ``lut8`` to ``lut4`` to a table
+    that all channels of a layer share, so with their batch norms in them: ``folded`` are such
+    weights by their layer's name (``compress.fold.folded_weights``). ``layer_schemes`` names (by
     module path) the layers that have another scheme than the network; what ``target`` cannot give
     a layer, the layer gets as the target gives it.
     """
     simulated = copy.deepcopy(module).eval()
+    paths = {layer: path for path, layer in simulated.named_modules()}
     formats = _formats(simulated, scheme, layer_schemes, target)
     if scheme == "fp16":
         _halve(simulated)
@@ -64,7 +76,7 @@ def simulate(
         if own == "fp16" and scheme != "fp16":
             _halve(layer)
         elif own not in ("fp32", "fp16"):
-            _round_weight(layer, own, target)
+            _round_weight(layer, own, target, folded.get(paths[layer]))
         if own in DYNAMIC_SCHEMES:
             layer.register_forward_pre_hook(_dynamic_rounding(layer))
     return simulated
@@ -96,14 +108,16 @@ def _halve(module: nn.Module) -> None:
         parameter.data = parameter.data.half().float()
 
 
-def _round_weight(layer: nn.Module, scheme: Scheme, target: str) -> None:
+def _round_weight(layer: nn.Module, scheme: Scheme, target: str, folded: Tensor | None) -> None:
     weight = _weight(layer)
+    axis = 1 if isinstance(layer, _TRANSPOSED) else 0
     with torch.no_grad():
-        weight.data = (
-            _in_groups(weight, *_INT4_GROUPS.get(target, _OTHER_INT4_GROUPS))
-            if scheme in INT4_SCHEMES
-            else _per_channel(weight, 1 if isinstance(layer, _TRANSPOSED) else 0)
-        )
+        if scheme in PALETTE_BITS:
+            weight.data = decoded_weight(weight, PALETTE_BITS[scheme], axis=axis, folded=folded)
+        elif scheme in INT4_SCHEMES:
+            weight.data = _in_groups(weight, *_INT4_GROUPS.get(target, _OTHER_INT4_GROUPS))
+        else:
+            weight.data = _per_channel(weight, axis)
 
 
 def _per_channel(weight: Tensor, axis: int) -> Tensor:

@@ -21,7 +21,7 @@ from edgesdk.parity import compare, follows, gate
 from edgesdk.running.adapter import artifact_predict
 from edgesdk.running.process import ArtifactProcess
 from edgesdk.running.timing import measure_alternating
-from edgesdk.scheme import INT4_SCHEMES
+from edgesdk.scheme import COARSE_SCHEMES
 from edgesdk.stages.clocking import clock_on_bench
 from edgesdk.stages.emission import Emitted
 from edgesdk.stages.request import Request
@@ -169,11 +169,11 @@ def _gated_parity(
 def _followed(
     request: Request, emitted: Emitted, golden: Tensors, outputs: Tensors
 ) -> tuple[Check, ...]:
-    """Return the comparison with the quantized network where int4's own noise is near the signal.
+    """Return the comparison with the quantized network where rounding alone may near the signal.
 
     None where the target has no such network; it then compares the file's weights when reading it.
     """
-    if emitted.model.coarsest not in INT4_SCHEMES:
+    if emitted.model.coarsest not in COARSE_SCHEMES:
         return ()
     simulation = request.target.simulate(emitted.model)
     return () if simulation is None else (follows(output_tensors(simulation(*golden)), outputs),)

@@ -26,34 +26,43 @@ _RECORD_BYTES = 64
 _VERSION = 2
 _SENTINEL = 0xDEADBEEF
 
-# The enumeration BlobDataType in StorageFormat.hpp; of those below one byte int4 alone.
+# The enumeration BlobDataType in StorageFormat.hpp, without its other float formats.
 _ELEMENT_TYPES: Mapping[int, str] = {
     1: "float16", 2: "float32", 3: "uint8", 4: "int8",
-    6: "int16", 7: "uint16", 8: "int4", 14: "int32", 15: "uint32",
+    6: "int16", 7: "uint16", 8: "int4", 9: "uint1", 10: "uint2", 11: "uint4", 12: "uint3",
+    13: "uint6", 14: "int32", 15: "uint32",
 }  # fmt: skip
 
-
-INT4 = np.dtype("int8", metadata={"stored": "int4"})
-"""The type of an unpacked int4 array: NumPy has none of its own."""
+PACKED_BITS: Mapping[str, int] = {
+    "int4": 4, "uint1": 1, "uint2": 2, "uint3": 3, "uint4": 4, "uint6": 6,
+}  # fmt: skip
+"""Bits of an element, of types that share bytes: NumPy has none of its own for them."""
 
 
 def stored_type(array: NDArray[Any]) -> str:
-    """Return the type of an array in the file: "int4" for an unpacked one, else its own."""
+    """Return the type of an array in the file: of an unpacked one as packed, else its own."""
     metadata: Mapping[str, str] = array.dtype.metadata or {}
     return metadata.get("stored", array.dtype.name)
 
 
 def stored_bytes(dtype: str, elements: int) -> int:
     """Return the bytes of that many elements in the file; two int4 share a byte."""
-    return math.ceil(elements / 2) if dtype == "int4" else elements * np.dtype(dtype).itemsize
+    bits = PACKED_BITS.get(dtype)
+    return math.ceil(elements * bits / 8) if bits else elements * np.dtype(dtype).itemsize
 
 
-def unpack_int4(content: bytes, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return the values of packed int4, the low half of each byte first."""
-    packed = np.frombuffer(content, np.uint8)
-    halves = np.stack([packed & 15, packed >> 4], axis=-1).reshape(-1)[: math.prod(shape)]
-    values = (halves ^ 8).astype(np.int8) - np.int8(8)
-    return values.astype(INT4).reshape(shape)
+def unpack(content: bytes, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return the values of packed elements, in int8 or uint8; ``stored_type`` tells their own."""
+    values = unpack_bits(np.frombuffer(content, np.uint8), PACKED_BITS[dtype], math.prod(shape))
+    if dtype == "int4":
+        values = (values ^ 8).astype(np.int8) - np.int8(8)
+    return values.astype(np.dtype(values.dtype, metadata={"stored": dtype})).reshape(shape)
+
+
+def unpack_bits(packed: NDArray[np.uint8], bits: int, count: int) -> NDArray[Any]:
+    """Return ``count`` numbers of so many bits, the lowest bits of the first byte first."""
+    stream = np.unpackbits(packed, count=count * bits, bitorder="little")
+    return np.packbits(stream.reshape(count, bits), axis=-1, bitorder="little").reshape(count)
 
 
 class BlobFile:
@@ -82,8 +91,8 @@ class BlobFile:
             raise self._damage(
                 f"ends at byte {len(content)}, before the blob at byte {offset} does"
             )
-        if dtype == "int4":
-            return unpack_int4(content[start : start + length], shape)
+        if dtype in PACKED_BITS:
+            return unpack(content[start : start + length], dtype, shape)
         return np.frombuffer(content, dtype, math.prod(shape), start).reshape(shape)
 
     def _bytes(self) -> bytes:

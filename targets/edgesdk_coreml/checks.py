@@ -22,7 +22,8 @@ from edgesdk_coreml.dataflow import Dataflow
 from edgesdk_coreml.deployment import SPECIFICATION_VERSIONS
 from edgesdk_coreml.evaluate import evaluator
 from edgesdk_coreml.package import Program, read_program
-from edgesdk_coreml.shrink import TARGET_NAME, weighted_operation
+from edgesdk_coreml.palettes import TARGET_NAME
+from edgesdk_coreml.shrink import weighted_operation
 from edgesdk_coreml.simulate import simulate_model
 from edgesdk_coreml.weights import check_weights
 
@@ -105,8 +106,7 @@ def _check_layers(flow: Dataflow, emission: Emission, model: CompressedModel) ->
     for op in flow.weighted():
         layer = emission.layer_of.get(op.name, "")
         missing.pop(layer, None)
-        stored = flow.stored_weight(op)
-        weighted = weighted_operation(op.kind, None if stored is None else stored.shape)
+        weighted = weighted_operation(op.kind, flow.weight_shape(op))
         asked = model.scheme_of(layer)
         # Products of constants by anything are no layers, and stay in float.
         wanted = LayerFormat(scheme="fp16")

@@ -29,8 +29,9 @@ from edgesdk_coreml.deployment import COMPUTE_UNITS, find_capability
 from edgesdk_coreml.evaluate import refuse_unknown
 from edgesdk_coreml.export import export_float, export_int8, layer_of, number_nodes, state_strides
 from edgesdk_coreml.package import read_program
+from edgesdk_coreml.palettes import TARGET_NAME
 from edgesdk_coreml.seal import seal
-from edgesdk_coreml.shrink import TARGET_NAME, shrink_weights
+from edgesdk_coreml.shrink import shrink_weights
 from edgesdk_coreml.toolchain import find_toolchain, import_coremltools, quiet
 
 PACKAGE = "model.mlpackage"

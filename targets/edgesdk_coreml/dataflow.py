@@ -25,7 +25,7 @@ _INT8_KINDS = _MULTIPLYING | _ACTIVATIONS | {
 }  # fmt: skip
 _EIGHT_BITS = ("int8", "uint8")
 _INDEX_TYPES = ("int32", "bool", "uint32", "int64")
-_QUANTIZED_DATA = ("quantized_data", "data")
+_QUANTIZED_DATA = ("quantized_data", "data", "indices")
 
 
 class Dataflow:
@@ -44,8 +44,9 @@ class Dataflow:
                 yield op
 
     def stored_weight(self, op: Operation) -> NDArray[Any] | None:
-        """Return an operation's weight as it is stored (int8 where quantized), None without one."""
-        for parameter in ("weight",) if op.kind in WEIGHTED_KINDS else ("x", "y"):
+        """Return an operation's weight as it is stored (int8 where quantized, places of a table
+        perhaps packed into bytes where palettised), None without one."""
+        for parameter in _weight_parameters(op):
             array = self.program.constant(op, parameter)
             decoder = self.decoder(op, parameter)
             if decoder is not None:
@@ -53,6 +54,33 @@ class Dataflow:
                 array = next((data for data in held if data is not None), None)
             if array is not None and array.ndim > 0:
                 return array
+        return None
+
+    def weight_type(self, op: Operation) -> str:
+        """Return what an operation's weight is stored as: an element type, "lut4" where it is
+        places of four bits in a table, nothing without a weight."""
+        weight = self.stored_weight(op)
+        table = self._of_decoder(op, "lut")
+        if weight is None or table is None:
+            return "" if weight is None else stored_type(weight)
+        values = table.shape[0] if table.ndim == 1 else table.shape[-2]
+        return f"lut{values.bit_length() - 1}"
+
+    def weight_shape(self, op: Operation) -> tuple[int, ...] | None:
+        """Return the shape that an operation's weight is decoded to, None without one."""
+        for parameter in _weight_parameters(op):
+            decoder = self.decoder(op, parameter)
+            if decoder is not None:
+                return decoder.outputs[0].shape
+        weight = self.stored_weight(op)
+        return None if weight is None else weight.shape
+
+    def _of_decoder(self, op: Operation, name: str) -> NDArray[Any] | None:
+        """Return a constant of what decodes an operation's weight, None where nothing does."""
+        for parameter in _weight_parameters(op):
+            decoder = self.decoder(op, parameter)
+            if decoder is not None:
+                return self.program.constant(decoder, name)
         return None
 
     def decoder(self, op: Operation, parameter: str) -> Operation | None:
@@ -72,15 +100,14 @@ class Dataflow:
     def told_dtype(self, op: Operation) -> str:
         """Return the type an operation computes in, and its weight's where that is narrower."""
         computing = self.compute_dtype(op)
-        weight = self.stored_weight(op) if op.kind in _MULTIPLYING else None
-        if weight is None or computing == "int8" or stored_type(weight) not in ("int8", "int4"):
+        told = self.weight_type(op) if op.kind in _MULTIPLYING else ""
+        if computing == "int8" or told in ("", "float16", "float32"):
             return computing
-        return f"{computing}, {stored_type(weight)} weights"
+        return f"{computing}, {told} weights"
 
     def scheme_found(self, op: Operation) -> str:
         """Return the scheme that an operation's weight and arithmetic are, in words where none."""
-        weight = self.stored_weight(op)
-        told = "" if weight is None else stored_type(weight)
+        told = self.weight_type(op)
         if self.computes_int8(op):
             return "int8" if told == "int8" else f"{told} weights, int8 inputs"
         plain = {"float32": "fp32", "float16": "fp16", "int8": "w8", "int4": "w4"}
@@ -92,8 +119,8 @@ class Dataflow:
             return True
         if op.kind not in _INT8_KINDS:
             return False
-        weight = self.stored_weight(op) if op.kind in _MULTIPLYING else None
-        if weight is not None and stored_type(weight) not in _EIGHT_BITS:
+        told = self.weight_type(op) if op.kind in _MULTIPLYING else ""
+        if told and told not in _EIGHT_BITS:
             return False
         fed = self.fed(op)
         return bool(fed) and all(self._is_int8(name, op) for name in fed)
@@ -152,3 +179,7 @@ class Dataflow:
         # reads that operation's result.
         alone = self._consumers.get(name) == (consumer,)
         return consumer.kind in _ACTIVATIONS and alone and self.computes_int8(source)
+
+
+def _weight_parameters(op: Operation) -> tuple[str, ...]:
+    return ("weight",) if op.kind in WEIGHTED_KINDS else ("x", "y")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from edgesdk.device import Runtime
 from edgesdk.errors import ProfileError, unknown_name
 from edgesdk.layer_format import fallback_refusal
-from edgesdk.scheme import DYNAMIC_SCHEMES, Scheme
+from edgesdk.scheme import DYNAMIC_SCHEMES, PALETTE_BITS, WEIGHT_ONLY_SCHEMES, Scheme
 from edgesdk.target import Capability
 
 # System to specification version, from coremltools' enumeration ``AvailableTarget``; ML programs
@@ -20,17 +20,20 @@ SPECIFICATION_VERSIONS: Mapping[str, int] = {
 # ``quantize`` and ``dequantize`` of activations came with the operator set of iOS 17.
 _INT8_SPECIFICATION_VERSION = SPECIFICATION_VERSIONS["iOS17"]
 
-# Decoding of int8 weights came with the operator set of iOS 16, of blocks of int4 with iOS 18's.
+# Decoding of int8 weights and of one table for a layer came with the operator set of iOS 16, of
+# blocks of int4 (and of several tables, which are not written here) with iOS 18's.
 _WEIGHTS_SINCE: Mapping[Scheme, tuple[str, int]] = {
     "w8": ("iOS 16 or macOS 13", SPECIFICATION_VERSIONS["iOS16"]),
     "w4": ("iOS 18 or macOS 15", SPECIFICATION_VERSIONS["iOS18"]),
+    **dict.fromkeys(PALETTE_BITS, ("iOS 16 or macOS 13", SPECIFICATION_VERSIONS["iOS16"])),
 }
 
 MIXES: Mapping[Scheme, tuple[Scheme, ...]] = {
-    "fp16": ("w8", "w4"),
     "int8": ("fp16", "w4"),
-    "w8": ("fp16", "w4"),
-    "w4": ("fp16", "w8"),
+    **{
+        scheme: tuple(other for other in ("fp16", *WEIGHT_ONLY_SCHEMES) if other != scheme)
+        for scheme in ("fp16", *WEIGHT_ONLY_SCHEMES)
+    },
 }
 UNMIXED = (
     "the ranges of static int8 are calibrated through the whole network, and what is not int8 is "
@@ -70,7 +73,7 @@ def find_capability(runtime: Runtime) -> Capability:
 
 _NO_RANGES = (
     "Core ML finds no ranges at run time: either activations are int8 with calibrated ranges "
-    "(int8), or weights alone are narrow (w8, w4)"
+    "(int8), or weights alone are narrow (w8, w4, lut8 to lut4)"
 )
 _NEVER: Mapping[Scheme, str] = {
     **dict.fromkeys(DYNAMIC_SCHEMES, _NO_RANGES),

@@ -33,6 +33,7 @@ OPERATIONS: Mapping[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
 
 # MIL takes these as lists even where they hold one value.
 _LIST_ARGUMENTS = frozenset({"values"})
+_LISTED = (np.int32, np.uint32, np.bool_)
 
 
 def load_program(package: Path) -> Callable[[Arrays], Arrays]:
@@ -154,7 +155,7 @@ def _operand(constant: Constant) -> Any:
     """Return a constant as operations take it: floats as float32, small integers as Python's."""
     if isinstance(constant, str):
         return constant
-    if constant.ndim == 0 or (constant.ndim == 1 and constant.dtype in (np.int32, np.bool_)):
+    if constant.ndim == 0 or (constant.ndim == 1 and constant.dtype in _LISTED):
         return constant.tolist()
     tensor = torch.from_numpy(constant.copy())
     return tensor.float() if tensor.is_floating_point() else tensor

@@ -1,7 +1,7 @@
 """MIL operations with weights or windows in PyTorch: convolution, linear, norms and pooling.
 
-Parameters carry MIL's names. Source: ``conv``, ``linear``, ``normalization``, ``pool`` and
-``scatter_gather`` in
+Parameters carry MIL's names. Source: ``conv``, ``linear``, ``normalization``, ``pool``,
+``scatter_gather`` and ``iOS18.transformers`` in
 https://apple.github.io/coremltools/source/coremltools.converters.mil.mil.ops.defs.html
 """
 
@@ -73,6 +73,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def matmul(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
     """``x @ y`` over the last two axes, either transposed first."""
     return torch.matmul(x.mT if transpose_x else x, y.mT if transpose_y else y)
+
+
+def scaled_dot_product_attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None
+) -> Tensor:
+    """``softmax(query key^T / sqrt(E) + attn_mask) value``, one operation from iOS 18 on.
+
+    ``query`` [..., L, E], ``key`` [..., S, E], ``value`` [..., S, E_V]; a mask of booleans says
+    which are attended to.
+    """
+    return F.scaled_dot_product_attention(query, key, value, attn_mask)
 
 
 def batch_norm(
@@ -196,4 +207,5 @@ LAYERS: Mapping[str, Callable[..., Tensor]] = {
     "linear": linear,
     "matmul": matmul,
     "max_pool": max_pool,
+    "scaled_dot_product_attention": scaled_dot_product_attention,
 }

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.errors import ArtifactError, UnsupportedModel
-from edgesdk_coreml.blobs import BlobFile, unpack_int4
+from edgesdk_coreml.blobs import PACKED_BITS, BlobFile, stored_bytes, unpack
 from edgesdk_coreml.toolchain import import_coremltools
 
 SPECIFICATION = Path("Data") / "com.apple.CoreML" / "model.mlmodel"
@@ -26,6 +26,7 @@ _ELEMENT_TYPES: Mapping[int, str] = {
     1: "bool", 2: "string", 10: "float16", 11: "float32", 21: "int8", 22: "int16", 23: "int32",
     25: "int4",
     31: "uint8", 32: "uint16", 33: "uint32",
+    35: "uint4", 36: "uint2", 37: "uint1", 38: "uint6", 39: "uint3",
 }  # fmt: skip
 _WEIGHTS_REFERENCE = "@model_path/weights/weight.bin"
 
@@ -224,8 +225,11 @@ def _constant(value: Any, blobs: BlobFile) -> Constant:
     if dtype == "string" or field in (None, "strings"):
         raise ArtifactError(f"a constant of type {dtype} has no content of that type")
     # Types narrower than the field's own (float16, int8, ...) are stored as raw bytes.
-    if field == "bytes" and dtype == "int4":
-        return unpack_int4(content.bytes.values, shape)
+    if field == "bytes" and dtype in PACKED_BITS:
+        held = len(content.bytes.values)
+        if held != stored_bytes(dtype, math.prod(shape)):
+            raise ArtifactError(f"a constant holds {held} bytes for {dtype} {list(shape)}")
+        return unpack(content.bytes.values, dtype, shape)
     if field == "bytes":
         whole = len(content.bytes.values) // np.dtype(dtype).itemsize
         array = np.frombuffer(content.bytes.values, dtype, whole)

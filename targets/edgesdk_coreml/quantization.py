@@ -6,12 +6,16 @@ https://apple.github.io/coremltools/source/coremltools.converters.mil.mil.ops.de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from edgesdk_coreml.blobs import unpack_bits
 from edgesdk_coreml.elementwise import DTYPES
+
+_TABLES = (2, 4, 8, 16, 64, 256)
 
 
 def quantize(
@@ -52,6 +56,30 @@ def constexpr_blockwise_shift_scale(
     return shifted * spread_blocks(scale, data)
 
 
+def constexpr_lut_to_dense(
+    indices: Tensor, lut: Tensor, shape: Sequence[int] | None = None
+) -> Tensor:
+    """The value of the table ``lut`` at each of ``indices``.
+
+    As iOS 16 has it, ``lut`` is ``[2^n]`` and ``indices`` are bytes of packed places that make
+    ``shape``. As iOS 18 has it, ``indices`` have the shape and ``lut`` is ``[*groups, 2^n, 1]``: an
+    axis of ``groups`` divides that of ``indices``, and every group has its own table.
+    """
+    if shape is None:
+        groups, values = lut.shape[:-2], lut.shape[-2:]
+        sizes = zip(indices.shape, groups, strict=True)
+        fits = all(part > 0 and size % part == 0 for size, part in sizes)
+        if not fits or values[1] != 1 or values[0] not in _TABLES:
+            raise ValueError(f"a table {list(lut.shape)} for places {list(indices.shape)}")
+        numbers = torch.arange(math.prod(groups)).reshape(groups)
+        return lut.reshape(-1, values[0])[spread_blocks(numbers, indices), indices.long()]
+    bits, count = lut.numel().bit_length() - 1, math.prod(shape)
+    if lut.dim() != 1 or len(lut) not in _TABLES or len(indices) != math.ceil(bits * count / 8):
+        raise ValueError(f"a table {list(lut.shape)} and {len(indices)} bytes for {list(shape)}")
+    places = torch.from_numpy(unpack_bits(indices.numpy(), bits, count))
+    return lut[places.long()].reshape(tuple(shape))
+
+
 def _along(value: float | Tensor, axis: int | None, like: Tensor) -> float | Tensor:
     """Return a vector shaped to broadcast along ``axis`` of ``like``; a scalar as it is."""
     if not isinstance(value, Tensor) or value.dim() == 0 or axis is None:
@@ -71,6 +99,7 @@ def spread_blocks(blocks: Tensor, like: Tensor) -> Tensor:
 QUANTIZATION: Mapping[str, Callable[..., Tensor]] = {
     "constexpr_affine_dequantize": constexpr_affine_dequantize,
     "constexpr_blockwise_shift_scale": constexpr_blockwise_shift_scale,
+    "constexpr_lut_to_dense": constexpr_lut_to_dense,
     "dequantize": dequantize,
     "quantize": quantize,
 }

@@ -1,4 +1,4 @@
-"""Narrow weights: layers of a converted program whose weights become int8 or int4 constants."""
+"""Narrow weights: those of a converted program's layers become integers or places in tables."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 from edgesdk.compressed import CompressedModel
 from edgesdk.layer_format import Weighted, layer_format
-from edgesdk.scheme import GROUP_SIZE, Scheme
+from edgesdk.scheme import GROUP_SIZE, PALETTE_BITS, Scheme
+from edgesdk_coreml.palettes import TARGET_NAME, table_functions
 from edgesdk_coreml.seal import HANDLES, layers_of_outputs
 
-TARGET_NAME = "coreml"
 _SETTINGS: Mapping[Scheme, Mapping[str, Any]] = {
     "w8": {"dtype": "int8", "granularity": "per_channel"},
     "w4": {"dtype": "int4", "granularity": "per_block", "block_size": GROUP_SIZE},
@@ -22,36 +22,80 @@ _SETTINGS: Mapping[Scheme, Mapping[str, Any]] = {
 def shrink_weights(
     converted: Any, package: Path, layer_of_handle: Mapping[str, str], model: CompressedModel
 ) -> None:
-    """Save a converted model again, with the weights of its ``w8`` and ``w4`` layers narrow.
+    """Save a converted model again, with the weights of its layers of weight-only schemes narrow.
 
     ``package`` is where it was saved as it was converted, and is replaced where a layer is narrow.
-    Weights are symmetric, with one scale per output channel or (int4) per 32 input channels.
+    Integers are symmetric, with one scale per output channel or (int4) per 32 input channels;
+    a layer's places have one table.
     """
-    import coremltools.optimize.coreml as optimize
+    schemes = _narrow_operations(converted, package, layer_of_handle, model)
+    if not schemes:
+        return
+    # coremltools would drop what says which layer an operation came from.
+    handles = (package / HANDLES).read_bytes()
+    shrunk = converted
+    for narrow in (_with_integers, _with_tables):
+        before, shrunk = shrunk, narrow(shrunk, schemes, model)
+        if before is not shrunk and before is not converted:
+            shutil.rmtree(before.package_path, ignore_errors=True)
+    shutil.rmtree(package)
+    shrunk.save(str(package))
+    (package / HANDLES).write_bytes(handles)
+    shutil.rmtree(shrunk.package_path, ignore_errors=True)
 
+
+def _narrow_operations(
+    converted: Any, package: Path, layer_of_handle: Mapping[str, str], model: CompressedModel
+) -> dict[str, Scheme]:
+    """Return the schemes of the operations whose weights are to be narrow, by their names."""
     layers = layers_of_outputs(package / HANDLES, layer_of_handle)
-    configs = {}
+    schemes: dict[str, Scheme] = {}
     for op in converted._mil_program.functions["main"].operations:
         layer = weighted_operation(op.op_type, _weight_shape(op))
         if layer is None:
             continue
         asked = model.scheme_of(layers.get(op.outputs[0].name, ""))
-        settings = _SETTINGS.get(layer_format(TARGET_NAME, layer, asked).scheme)
-        if settings is not None:
-            configs[op.name] = optimize.OpLinearQuantizerConfig(
-                mode="linear_symmetric", weight_threshold=0, **settings
-            )
+        scheme = layer_format(TARGET_NAME, layer, asked).scheme
+        if scheme in _SETTINGS or scheme in PALETTE_BITS:
+            schemes[op.name] = scheme
+    return schemes
+
+
+def _with_integers(converted: Any, schemes: Mapping[str, Scheme], model: CompressedModel) -> Any:
+    """Return the model with the weights of ``w8`` and ``w4`` as integers; itself without any."""
+    import coremltools.optimize.coreml as optimize
+
+    configs = {
+        name: optimize.OpLinearQuantizerConfig(
+            mode="linear_symmetric", weight_threshold=0, **_SETTINGS[scheme]
+        )
+        for name, scheme in schemes.items()
+        if scheme in _SETTINGS
+    }
     if not configs:
-        return
-    # coremltools would drop what says which layer an operation came from.
-    handles = (package / HANDLES).read_bytes()
-    shrunk = optimize.linear_quantize_weights(
+        return converted
+    return optimize.linear_quantize_weights(
         converted, optimize.OptimizationConfig(global_config=None, op_name_configs=configs)
     )
-    shutil.rmtree(package)
-    shrunk.save(str(package))
-    (package / HANDLES).write_bytes(handles)
-    shutil.rmtree(shrunk.package_path, ignore_errors=True)
+
+
+def _with_tables(converted: Any, schemes: Mapping[str, Scheme], model: CompressedModel) -> Any:
+    """Return the model with palettised weights as places in tables; itself without any."""
+    import coremltools.optimize.coreml as optimize
+
+    functions = table_functions(model) if set(schemes.values()) & set(PALETTE_BITS) else {}
+    configs = {
+        name: optimize.OpPalettizerConfig(
+            mode="custom", lut_function=functions[scheme], weight_threshold=0
+        )
+        for name, scheme in schemes.items()
+        if scheme in functions
+    }
+    if not configs:
+        return converted
+    return optimize.palettize_weights(
+        converted, optimize.OptimizationConfig(global_config=None, op_name_configs=configs)
+    )
 
 
 def weighted_operation(kind: str, shape: tuple[int, ...] | None) -> Weighted | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -15,18 +14,11 @@ from torch.utils._pytree import tree_map_only
 from edgesdk import target
 from edgesdk.compress.pt2e import quantize_static_int8
 from edgesdk.compressed import CompressedModel
-from edgesdk.layer_format import Weighted, layer_format
 from edgesdk.scheme import GROUP_SIZE, Scheme
 from edgesdk.target import Simulation
 from edgesdk.task import Tensors, output_tensors
-from edgesdk_coreml.shrink import TARGET_NAME
+from edgesdk_coreml.palettes import narrow_layers, output_axis, palettise_layers
 from edgesdk_coreml.toolchain import find_toolchain
-
-_KINDS: Mapping[str, str] = {
-    "Linear": "linear", "Conv1d": "conv1d", "Conv2d": "conv2d", "Conv3d": "conv3d",
-    "ConvTranspose1d": "conv_transpose1d", "ConvTranspose2d": "conv_transpose2d",
-    "ConvTranspose3d": "conv_transpose3d",
-}  # fmt: skip
 
 
 def simulate_model(model: CompressedModel) -> Simulation:
@@ -34,9 +26,9 @@ def simulate_model(model: CompressedModel) -> Simulation:
 
     int8: the calibrated graph that is converted, its float parts in float32. fp16: the module
     with weights, inputs and the result of every operator rounded to float16 and computed in
-    float32 between (a batch norm is rounded on its own here and folded in the file). w8 and w4:
-    as fp16, with the weights rounded to their steps first. fp32: the module itself. Every output's
-    first dimension must be the batch.
+    float32 between (a batch norm is rounded on its own here and folded in the file). w8, w4 and
+    the palettes: as fp16, with the weights that the file decodes to. fp32: the module itself. Every
+    output's first dimension must be the batch.
     """
     if model.scheme == "int8":
         target.require(find_toolchain())
@@ -48,30 +40,22 @@ def simulate_model(model: CompressedModel) -> Simulation:
 
 
 def _with_rounded_weights(model: CompressedModel) -> CompressedModel:
-    """Return a copy whose ``w8`` and ``w4`` layers have the weights that the package decodes to.
+    """Return a copy whose layers of narrow weights have what the package decodes to.
 
-    Rounding before a batch norm is folded is as good: both scale whole output channels.
+    Rounding to scales is as good before a batch norm is folded: both scale whole output channels.
     """
-    module = deepcopy(model.module).eval()
-    for path, layer in module.named_modules():
-        weight = getattr(layer, "weight", None)
-        kind = _KINDS.get(type(layer).__name__)
-        if kind is None or not isinstance(weight, nn.Parameter):
-            continue
-        shape = tuple(weight.shape)
-        scheme = layer_format(
-            TARGET_NAME, Weighted(kind=kind, shape=shape), model.scheme_of(path)
-        ).scheme
+    rounded = replace(model, module=deepcopy(model.module).eval())
+    for _, layer, scheme in narrow_layers(rounded):
         if scheme in ("w8", "w4"):
             with torch.no_grad():
-                weight.copy_(_rounded(weight, scheme, transposed="transpose" in kind))
-    return replace(model, module=module)
+                layer.weight.copy_(_rounded(layer.weight, scheme, outputs=output_axis(layer)))
+    palettise_layers(rounded)
+    return rounded
 
 
-def _rounded(weight: Tensor, scheme: Scheme, *, transposed: bool) -> Tensor:
+def _rounded(weight: Tensor, scheme: Scheme, *, outputs: int) -> Tensor:
     """Return a weight on the grid of its scales: one per output channel, or 32 inputs of one."""
     steps = 127 if scheme == "w8" else 7
-    outputs = 1 if transposed else 0
     if scheme == "w4":
         grouped = weight.reshape(weight.shape[0], -1, GROUP_SIZE, *weight.shape[2:])
         within = list(range(2, grouped.dim()))  # a group's inputs and all taps share a scale

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from edgesdk.artifact import Check
+from edgesdk.compress.palette import palettise
 from edgesdk.compressed import CompressedModel
 from edgesdk_coreml.dataflow import Dataflow
 from edgesdk_coreml.evaluate import constant_values
@@ -27,13 +29,17 @@ _FOLDING = 1e-6
 # is far above float32's rounding and far below float16's.
 _BIAS_FOLDING = 2.0**-15
 _LARGEST_INT8 = 127
+# How much more one table may lose than another: ours is within 2 % of the best there is, and which
+# one it is depends on the last digits of what it was found for.
+_AS_NEAR = 1.05
 
 
 def check_weights(flow: Dataflow, layer_of: Mapping[str, str], model: CompressedModel) -> Check:
     """Return whether every layer's decoded weight and bias are the module's.
 
     int8 weights may be off by half a quantization step plus what rounding their scale to float16
-    adds, float16 ones by half a unit in the last place. Weights that the converter rewrites
+    adds, float16 ones by half a unit in the last place; palettised ones are the nearest values of
+    the best table. Weights that the converter rewrites
     further (constant factors folded in, products transposed) are left to the evaluated graph.
     """
     uses = weighted_layers(export_float(model))
@@ -69,7 +75,7 @@ def _is_candidate(
     stored = _value(op, "weight", values)
     if stored is None or stored.shape != weight.shape:
         return False
-    if not bool(((stored - weight).abs() <= _weight_tolerance(op, weight, values, flow)).all()):
+    if not _is_weight(op, weight, stored, values, flow):
         return False
     wanted = torch.zeros(1) if bias is None else bias
     found = _value(op, "bias", values)
@@ -79,6 +85,32 @@ def _is_candidate(
         tolerance = wanted.abs() * _FOLDING
     tolerance = tolerance + wanted.abs().max() * _BIAS_FOLDING
     return bool(((held - wanted).abs() <= tolerance).all())
+
+
+def _is_weight(
+    op: Operation, weight: Tensor, stored: Tensor, values: Mapping[str, Any], flow: Dataflow
+) -> bool:
+    """Return whether a decoded weight is the model's as closely as its format can be.
+
+    Each palettised one is the value of its table that lies nearest to the model's, and all of them
+    together are as near as those of the table that k-means finds for the model's.
+    """
+    tolerance = _weight_tolerance(op, weight, values, flow)
+    distance = (stored - weight).abs()
+    decoder = flow.decoder(op, "weight")
+    table = None if decoder is None else _value(decoder, "lut", values)
+    if table is None:
+        return bool((distance <= tolerance).all())
+    entries = table.flatten().sort().values
+    nearest = entries[torch.bucketize(weight, (entries[1:] + entries[:-1]) / 2)]
+    # What was compared with the table was rounded to float16.
+    if not bool((distance <= (nearest - weight).abs() + 2 * tolerance).all()):
+        return False
+    axis = 1 if op.kind == "conv_transpose" else 0
+    bits = table.numel().bit_length() - 1
+    best = torch.from_numpy(palettise(weight.numpy(), bits, axis=axis).decoded).float() - weight
+    least = best.square().sum() + tolerance.square().sum()
+    return bool(distance.square().sum() <= _AS_NEAR * least)
 
 
 def _weight_tolerance(
@@ -113,5 +145,5 @@ def _is_float32(op: Operation) -> bool:
 def _value(op: Operation, parameter: str, values: Mapping[str, Any]) -> Tensor | None:
     for binding in op.arguments.get(parameter, ()):
         value = values.get(binding.name) if isinstance(binding, Reference) else binding
-        return None if value is None else torch.as_tensor(value).float()
+        return None if value is None else torch.tensor(np.asarray(value)).float()
     return None

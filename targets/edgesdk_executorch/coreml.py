@@ -12,7 +12,7 @@ from typing import Any
 
 from edgesdk.compressed import CompressedModel
 from edgesdk.device import Runtime
-from edgesdk.scheme import Scheme
+from edgesdk.scheme import WEIGHT_ONLY_SCHEMES, Scheme
 from edgesdk_coreml.blobs import stored_bytes, stored_type
 from edgesdk_coreml.dataflow import Dataflow
 from edgesdk_coreml.package import Operation, read_program
@@ -78,7 +78,7 @@ def _refusal(scheme: Scheme, runtime: Runtime) -> str | None:
         return "the Neural Engine computes in float16; fp32 would leave it for the CPU or GPU"
     if scheme == "w8a16":
         return "int16 activations are not emitted for Core ML here; int8 has integer kernels"
-    if scheme in ("w8", "w4"):
+    if scheme in WEIGHT_ONLY_SCHEMES:
         return (
             "ExecuTorch calls its narrow weights for Core ML experimental, and drops what says "
             f"which layer has them; target coreml emits {scheme}"

@@ -12,7 +12,7 @@ from torch.fx import Node as FxNode
 
 from edgesdk.compressed import CompressedModel
 from edgesdk.device import Runtime
-from edgesdk.scheme import Scheme
+from edgesdk.scheme import WEIGHT_ONLY_SCHEMES, Scheme
 from edgesdk_executorch.delegate import Delegate, innermost_layer
 from edgesdk_executorch.flatc import decode
 from edgesdk_executorch.node import Node
@@ -138,7 +138,7 @@ def _refusal(scheme: Scheme, runtime: Runtime) -> str | None:
         )
     if scheme == "w8a16":
         return "int16 activations are not emitted for Vulkan here; int8 has integer kernels"
-    if scheme in ("w8", "w4"):
+    if scheme in WEIGHT_ONLY_SCHEMES:
         return "weight-only formats are not emitted for Vulkan here; int8 stores weights as small"
     return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgesdk.device import Runtime
-from edgesdk.scheme import DYNAMIC_SCHEMES, Scheme
+from edgesdk.scheme import DYNAMIC_SCHEMES, PALETTE_BITS, Scheme
 from edgesdk.target import Capability, Toolchain
 
 TARGET_NAME = "onnx"
@@ -36,6 +36,7 @@ _NEVER: Mapping[Scheme, str] = {
     "w8a16": "TensorRT has no int16 activations: int8, or fp16 where int8 loses too much",
     "w8": "w8 weights are not written for TensorRT here; int8 is its narrow form",
     "w4": "w4 weights are not written for TensorRT here; int8 is its narrow form",
+    **dict.fromkeys(PALETTE_BITS, "TensorRT has no tables of weights; int8 is its narrow form"),
 }
 
 

@@ -13,7 +13,7 @@ from edgesdk.graph import OpGraph
 from edgesdk.host_runtime import HostRuntime
 from edgesdk.layer_format import fallback_refusal
 from edgesdk.measurement import RuntimeIdentity
-from edgesdk.scheme import DYNAMIC_SCHEMES, Scheme
+from edgesdk.scheme import DYNAMIC_SCHEMES, PALETTE_BITS, Scheme
 from edgesdk.target import (
     Arrays,
     Capability,
@@ -183,6 +183,17 @@ class TFLiteTarget:
         return None
 
 
+_SAME_WEIGHTS = "LiteRT computes {} from the same weights, and faster: take that"
+_NEVER: Mapping[Scheme, str] = {
+    "w8": _SAME_WEIGHTS.format("int8_dynamic"),
+    "w4": _SAME_WEIGHTS.format("int4_dynamic"),
+    **dict.fromkeys(
+        PALETTE_BITS,
+        "LiteRT has no tables of weights; int8_dynamic and int4_dynamic are narrow there",
+    ),
+}
+
+
 def _refusal(scheme: Scheme, runtime: Runtime) -> str | None:
     if scheme == "fp16" and runtime.runtime == MICRO:
         return "TensorFlow Lite Micro's DEQUANTIZE takes no float16, so such weights cannot load"
@@ -193,9 +204,8 @@ def _refusal(scheme: Scheme, runtime: Runtime) -> str | None:
             "XNNPACK has no kernels of int16 activations, so LiteRT would compute every layer in "
             "plain loops, slower than float; it is for TensorFlow Lite Micro"
         )
-    if scheme in ("w8", "w4"):
-        other = "int8_dynamic" if scheme == "w8" else "int4_dynamic"
-        return f"LiteRT computes {other} from the same weights, and faster: take that"
+    if scheme in _NEVER:
+        return _NEVER[scheme]
     if scheme not in runtime.precisions:
         known = ", ".join(runtime.precisions)
         return f"{runtime.runtime} on this device's {runtime.unit} is profiled for {known} only"

@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgesdk.compress.fold import folded_weights
+from edgesdk.compress.palette import palettise
 from edgesdk.planner.simulation import simulate
 from edgesdk.scheme import SCHEMES, Scheme
 
@@ -212,3 +214,28 @@ def test_dynamic_ranges_are_a_rows_and_a_samples_own() -> None:
     both = answer(simulate(conv, "int8_dynamic", [], target="tflite"), scaled)
     alone = answer(simulate(conv, "int8_dynamic", [], target="tflite"), scaled[:1])
     assert torch.allclose(both[:1], alone, atol=1e-6)
+
+
+def test_a_palette_is_found_with_the_batch_norm_in_the_weight() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(8, 32, 3), nn.BatchNorm2d(32)).eval()
+    nn.init.uniform_(net[1].weight, 0.01, 3)
+    inputs = torch.randn(4, 8, 6, 6)
+    folded = folded_weights(net, (inputs,))
+    alone, together = (
+        simulate(net, "lut4", [], target="coreml", folded=weights)
+        for weights in ({}, folded)
+    )  # fmt: skip
+    assert len(alone[0].weight.unique()) == 16  # type: ignore[index]
+    held = folded_weights(together, (inputs,))["0"].half()
+    assert torch.equal(held, torch.from_numpy(palettise(folded["0"].numpy(), 4).decoded))
+    with torch.no_grad():
+        exact = net(inputs)
+        losses = [float((exact - found(inputs)).square().mean()) for found in (alone, together)]
+    # What the file loses is more than the weights alone would: their channels differ more.
+    assert losses[1] > losses[0]
+
+
+def test_palettes_cost_more_the_fewer_bits() -> None:
+    ratios = [ratio_db(scheme, "coreml") for scheme in ("lut8", "lut6", "lut4")]
+    assert ratios[0] > ratios[1] + 6 > ratios[2] + 12

@@ -76,12 +76,12 @@ def flip(position: float, mask: int) -> Callable[[Path], None]:
     return damage
 
 
-@pytest.mark.parametrize("scheme", ["fp16", "int8"])
+@pytest.mark.parametrize("scheme", ["fp16", "int8", "lut4"])
 def test_an_untouched_copy_passes(failures, scheme: Scheme) -> None:
     assert failures(scheme, lambda package: None) == set()
 
 
-@pytest.mark.parametrize("scheme", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("scheme", ["fp32", "fp16", "int8", "lut4"])
 def test_one_flipped_bit_of_a_weight_fails(original, failures, scheme: Scheme) -> None:
     folder, _, _ = original(scheme)
     content = (folder / PACKAGE / WEIGHTS).read_bytes()
@@ -90,7 +90,8 @@ def test_one_flipped_bit_of_a_weight_fails(original, failures, scheme: Scheme) -
     weight = flow.stored_weight(next(op for op in flow.weighted() if op.name == "conv2_conv"))
     assert weight is not None
     start = content.index(weight.tobytes())
-    # The highest bit but the sign of the first element: half the range of an int8 weight.
+    # The highest bit but the sign of the first element: half the range of an int8 weight. Of places
+    # in a table the second is four further.
     place = start + weight.itemsize - 1
     assert "weights" in failures(scheme, flip((place + 0.5) / len(content), 0x40))
 
@@ -118,7 +119,7 @@ def test_a_damaged_program_fails(failures, content: bytes) -> None:
     assert failures("fp16", damage) == {"package opens"}
 
 
-@pytest.mark.parametrize("scheme", ["fp16", "int8"])
+@pytest.mark.parametrize("scheme", ["fp16", "int8", "lut4"])
 def test_swapped_weights_fail(failures, scheme: Scheme) -> None:
     def swap(_specification, operations: list) -> None:
         first, second = named(operations, "conv1_conv"), named(operations, "conv2_conv")

@@ -20,7 +20,7 @@ from edgesdk.task import InputSpec, OutputSpec
 from edgesdk_coreml import TARGET
 from edgesdk_coreml.elementwise import cast, inverse
 from edgesdk_coreml.evaluate import OPERATIONS, evaluator, load_program, refuse_unknown
-from edgesdk_coreml.layers import avg_pool, conv, conv_transpose
+from edgesdk_coreml.layers import avg_pool, conv, conv_transpose, scaled_dot_product_attention
 from edgesdk_coreml.package import Operation, Program, Value, read_program
 from edgesdk_coreml.quantization import (
     constexpr_blockwise_shift_scale,
@@ -136,9 +136,11 @@ ELSEWHERE = {
     "cast",
     "constexpr_affine_dequantize",
     "constexpr_blockwise_shift_scale",
+    "constexpr_lut_to_dense",
     "dequantize",
     "inverse",
     "quantize",
+    "scaled_dot_product_attention",
 }
 
 
@@ -273,6 +275,20 @@ def test_blocks_of_weights_share_a_scale() -> None:
     assert constexpr_blockwise_shift_scale(data, scale).tolist() == [[1, 2, 30, 40]]
     offset = torch.tensor([[1, 0]], dtype=torch.int8)
     assert constexpr_blockwise_shift_scale(data, scale, offset).tolist() == [[0, 1, 30, 40]]
+
+
+def test_attention_of_ios_18_is_pytorchs_with_either_mask() -> None:
+    query, key, value = (torch.randn(2, 3, 5, 4, generator=_G) for _ in range(3))
+    open_ = torch.rand(5, 5, generator=_G) > 0.3
+    open_.fill_diagonal_(True)
+    scores = query @ key.mT / 2
+    wanted = scores.masked_fill(~open_, -torch.inf).softmax(-1) @ value
+    found = scaled_dot_product_attention(query, key, value, open_)
+    assert torch.allclose(found, wanted, atol=1e-6)
+    added = torch.zeros(5, 5).masked_fill(~open_, -1e4)
+    assert torch.allclose(scaled_dot_product_attention(query, key, value, added), wanted, atol=1e-6)
+    plain = scores.softmax(-1) @ value
+    assert torch.allclose(scaled_dot_product_attention(query, key, value), plain, atol=1e-6)
 
 
 def test_same_padding_puts_the_odd_column_where_it_says() -> None:

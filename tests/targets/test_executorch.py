@@ -18,7 +18,7 @@ from edgesdk.artifact import TensorSpec
 from edgesdk.compress.pt2e import quantize_static_int8
 from edgesdk.errors import TargetUnavailable, UnsupportedModel
 from edgesdk.host_runtime import HostRuntime
-from edgesdk.scheme import SCHEMES, Scheme
+from edgesdk.scheme import SCHEMES, WEIGHT_ONLY_SCHEMES, Scheme
 from edgesdk.target import Emission, Target
 from edgesdk.task import Tensors, output_tensors
 from edgesdk_executorch import TARGET
@@ -76,7 +76,7 @@ def test_missing_executorch_is_unavailable_with_the_install_command(
 def test_offers_float_and_int8_and_says_why_not_the_rest() -> None:
     capability = TARGET.capability(runtime())
     assert capability.schemes == ("fp32", "int8", "int8_dynamic", "int4_dynamic")
-    assert set(capability.refused) == {"fp16", "w8a16", "w8", "w4"}
+    assert set(capability.refused) == {"fp16", "w8a16", *WEIGHT_ONLY_SCHEMES}
     assert "weight" in capability.refused["fp16"]
 
 

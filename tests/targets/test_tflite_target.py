@@ -14,13 +14,13 @@ from tflite_nets import compressed, network, runtime
 from edgesdk import target
 from edgesdk.errors import TargetUnavailable
 from edgesdk.host_runtime import HostRuntime
-from edgesdk.scheme import SCHEMES, Scheme
+from edgesdk.scheme import SCHEMES, WEIGHT_ONLY_SCHEMES, Scheme
 from edgesdk.target import Target, find_target
 from edgesdk_tflite import TARGET, packages
 from edgesdk_tflite.naming import _Names
 from edgesdk_tflite.quiet import captured_output
 
-OFFERED = tuple(scheme for scheme in SCHEMES if scheme not in ("w8a16", "w8", "w4"))
+OFFERED = tuple(scheme for scheme in SCHEMES if scheme not in ("w8a16", *WEIGHT_ONLY_SCHEMES))
 
 
 @pytest.fixture
