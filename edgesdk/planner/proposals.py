@@ -216,11 +216,14 @@ class Proposer:
 
         The program's tables leave out what only the whole network shows (an allocator's gaps, a
         container's padding), so what it finds is priced whole and the limits it exceeds are
-        tightened by as much.
+        tightened by as much. Where the original itself keeps them nothing can lose less.
         """
         asked = self._asked(scheme, prices, conditions, provable)
         if any(condition.limit <= 0 for condition in asked.conditions):
             return None
+        whole = self._option(self.sensitivity.widths.full, scheme)
+        if self._is_best(whole) and max(_excess(prices, whole, asked).values(), default=0.0) <= 1:
+            return whole, 0.0
         slack = {condition_key(condition): 1.0 for condition in asked.conditions}
         found: tuple[Option, float] | None = None
         for _ in range(_ROUNDS):
@@ -229,12 +232,7 @@ class Proposer:
             if solved is None:
                 break
             option, own_gap = solved
-            costs = prices.of(option)
-            excess = dict.fromkeys(slack, 0.0)
-            for condition in asked.conditions:
-                key = condition_key(condition)
-                figure = costs[condition.device][condition.figure]
-                excess[key] = max(excess[key], needed(figure, condition, provable))
+            excess = _excess(prices, option, asked)
             worst = max(excess.values(), default=0.0)
             rank = self.sensitivity.rank
             if worst <= 1.0 and (found is None or rank(option) < rank(found[0])):
@@ -279,3 +277,15 @@ class Proposer:
         """
         every = zip(self.runtimes, self.tables(asked.scheme), strict=True)
         return [limits_on(device, tables, asked, slack) for device, tables in every]
+
+
+def _excess(prices: OptionCosts, option: Option, asked: Asked) -> dict[Key, float]:
+    """Return by what an option's figures are judged over their limits, the worst of each."""
+    costs = prices.of(option)
+    excess: dict[Key, float] = {}
+    for condition in asked.conditions:
+        key = condition_key(condition)
+        figure = costs[condition.device][condition.figure]
+        ratio = needed(figure, condition, asked.provable)
+        excess[key] = max(excess.get(key, 0.0), ratio)
+    return excess
