@@ -34,9 +34,9 @@ class LayerChange:
     """One layer before and after, in order of execution; None where a network does not have it.
 
     ``kinds`` are its operators. ``expected_loss`` is what narrowing the group that this layer names
-    was expected to lose before recovery, or removing the block that it is the first layer of, in
-    the unit of the plan's reasons; None where nothing was taken, or where a replayed plan was not
-    measured anew.
+    was expected to lose before recovery, removing the block that it is the first layer of, or
+    splitting it (whose ``after`` is then the two layers' together), in the unit of the plan's
+    reasons; None where nothing was taken, or where a replayed plan was not measured anew.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")

@@ -54,6 +54,20 @@ class Prune:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Factorize:
+    """Replace layers, by their module paths, with two of the rank given (``edgesdk.low_rank``).
+
+    What they answer on the task's calibration or training inputs decides which directions stay
+    (``compress.factorize``); without such data their weights alone.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    ranks: Mapping[str, PositiveInt]
+    kind: Literal["factorize"] = "factorize"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Training:
     """Training against the original (Hinton et al. 2015, eq. 4).
 
@@ -150,7 +164,7 @@ class Quantize:
 
 
 Step = Annotated[
-    Prune | Distil | Finetune | Equalize | AdaRound | BiasCorrection | Qat | Quantize,
+    Prune | Factorize | Distil | Finetune | Equalize | AdaRound | BiasCorrection | Qat | Quantize,
     Field(discriminator="kind"),
 ]
 
@@ -233,6 +247,15 @@ class Plan:
     elsewhere: Mapping[str, Mapping[FigureName, Figure]] = field(default_factory=dict)
     delegate: str = ""
     schema_version: Literal[1] = 1
+
+    @property
+    def ranks(self) -> Mapping[str, int]:
+        """The layers that become two, and of which rank."""
+        found: dict[str, int] = {}
+        for step in self.steps:
+            if isinstance(step, Factorize):
+                found |= step.ranks
+        return found
 
     @property
     def layer_schemes(self) -> Mapping[str, Scheme]:

@@ -89,8 +89,8 @@ class Task:
     - ``example_inputs``: one tensor per argument of ``forward``, first dimension the batch that
       will be deployed (usually 1).
     - ``calibration``: yields input tuples that look like the deployed ones; needed for int8.
-    - ``training``: yields one epoch of ``Batch``; needed to recover what pruning costs. Batches
-      without targets train against the original model's outputs alone.
+    - ``training``: yields one epoch of ``Batch``; needed to recover what pruning and splits cost.
+      Batches without targets train against the original model's outputs alone.
     - ``loss``: ``loss(outputs, targets)``, a mean over the batch; default cross-entropy where
       the outputs are logits and the targets class indices.
     - ``evaluate``: the metric; without it accuracy is "not measured".

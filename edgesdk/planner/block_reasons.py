@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from edgesdk.budget import format_figure
+from dataclasses import replace
+
 from edgesdk.device import Runtime
-from edgesdk.figure import FigureName
 from edgesdk.planner.options import Option
-from edgesdk.planner.prediction import predict_costs
+from edgesdk.planner.savings import explain_saving
 from edgesdk.planner.sensitivity import Sensitivity
 
 _NAMED_BLOCKS = 4
-_SAVED: tuple[FigureName, ...] = ("latency_ms", "size_bytes")
 
 
 def block_reasons(option: Option, sensitivity: Sensitivity, runtime: Runtime) -> list[str]:
@@ -38,16 +37,5 @@ def block_reasons(option: Option, sensitivity: Sensitivity, runtime: Runtime) ->
 def _back(block: str, option: Option, sensitivity: Sensitivity, runtime: Runtime) -> str:
     """Return in words what a block costs where all else is as the option has it."""
     others = tuple(other for other in option.removed_blocks if other != block)
-    without, with_it = (
-        predict_costs(
-            sensitivity.widths.at(option.widths, gone=gone),
-            runtime,
-            option.scheme,
-            option.layer_schemes,
-        )
-        for gone in (option.removed_blocks, others)
-    )
-    saved = (
-        format_figure(name, max(0.0, with_it[name].value - without[name].value)) for name in _SAVED
-    )
-    return " and ".join(saved)
+    undone = replace(option, removed_blocks=others)
+    return explain_saving(option, undone, sensitivity.widths, runtime)

@@ -15,6 +15,7 @@ from edgesdk.cost.latency import predict_latency
 from edgesdk.device import Runtime
 from edgesdk.graph import OpGraph
 from edgesdk.layer_format import LayerSchemes, Weighted, layer_format, op_schemes, weighted_of
+from edgesdk.low_rank import Splits
 from edgesdk.planner.kernel_tables import MOST_GROUPS, Costs, groups_of, width_tables
 from edgesdk.planner.widths import WidthModel, Widths
 from edgesdk.scheme import FLOAT_SCHEMES, INT4_SCHEMES, Scheme
@@ -34,6 +35,9 @@ _ALTERNATIVES: tuple[Scheme, ...] = (*FLOAT_SCHEMES, *INT4_SCHEMES, "lut4")
 WORTH_DEPARTING = 1e-3
 """Nats (or relative squared error) that a layer's departure has to win: each is one more thing that
 a reader of the plan has to know and a runtime has to do."""
+
+WORTH_SPLITTING = 1e-3
+"""The same for a layer that becomes two."""
 
 WORTH_WIDENING = 1e-3
 """Nats that int16 activations have to win over int8 ones, which take half the memory and are what
@@ -98,13 +102,17 @@ def _can_have(target: str, operators: Sequence[Weighted], scheme: Scheme) -> boo
     return all(layer_format(target, each, scheme).scheme == scheme for each in operators)
 
 
-def rank_of(expected_loss: float, scheme: Scheme, departures: Departures = ()) -> float:
+def rank_of(
+    expected_loss: float, scheme: Scheme, departures: Departures = (), splits: Splits = ()
+) -> float:
     """Return what options are ranked by: the expected loss, and a little for what it takes.
 
-    Each departure, and activations twice as wide as int8's, have to win something that shows.
+    Each departure, each split, and activations twice as wide as int8's, have to win something that
+    shows.
     """
     wider = WORTH_WIDENING if scheme == "w8a16" else 0.0
-    return expected_loss + wider + WORTH_DEPARTING * len(departures)
+    changed = WORTH_DEPARTING * len(departures) + WORTH_SPLITTING * len(splits)
+    return expected_loss + wider + changed
 
 
 def departure_costs(

@@ -10,13 +10,14 @@ from edgesdk.cache import key_of
 from edgesdk.device import DeviceProfile, Runtime
 from edgesdk.document import to_builtins
 from edgesdk.figure import TITLES, Figures
-from edgesdk.plan import Distil, Finetune, Plan, Prune, Quantize, Rejected, Step
+from edgesdk.plan import Distil, Factorize, Finetune, Plan, Prune, Quantize, Rejected, Step
 from edgesdk.planner.block_reasons import block_reasons
 from edgesdk.planner.departures import WORTH_WIDENING
 from edgesdk.planner.front import pareto_front
 from edgesdk.planner.options import pruned_share
 from edgesdk.planner.search import Assessment, Decision
 from edgesdk.planner.sensitivity import Sensitivity
+from edgesdk.planner.split_reasons import split_reasons
 from edgesdk.scheme import Scheme
 
 
@@ -86,9 +87,11 @@ def _steps(
                 removed_blocks=blocks,
             )
         )
-        if recovery is not None:
-            steps.append(recovery)
     option = assessment.option
+    if option.splits:
+        steps.append(Factorize(ranks=dict(option.splits)))
+    if steps and recovery is not None:
+        steps.append(recovery)
     if option.scheme != "fp32":
         steps.append(Quantize(scheme=option.scheme, layer_schemes=option.layer_schemes))
     return tuple(steps)
@@ -142,6 +145,7 @@ def _reasons(
         if option.widths != sensitivity.widths.full:
             reasons.append(_width_reason(assessment, sensitivity))
         reasons.extend(block_reasons(option, sensitivity, runtime))
+        reasons.extend(split_reasons(option, sensitivity, runtime))
         reasons.extend(_gap_reason(assessment))
         reasons.append(recovery.reason)
     if option.departures:
@@ -188,7 +192,9 @@ def _gap_reason(assessment: Assessment) -> list[str]:
     """Say how sure the choice is the best."""
     if assessment.gap == 0:
         return []
-    what = "widths and blocks" if assessment.option.removed_blocks else "widths"
+    option = assessment.option
+    other = ["blocks"] * bool(option.removed_blocks) + ["splits"] * bool(option.splits)
+    what = " and ".join([", ".join(["widths", *other[:-1]]), *other[-1:]])
     return [f"No choice of {what} has less than {1 - assessment.gap:.1%} of its loss."]
 
 

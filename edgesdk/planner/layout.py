@@ -9,6 +9,9 @@ What may be switched (a layer that departs from the network's scheme, a residual
 has a binary, and for every part of its cost a variable for every width (or pair of widths) of the
 groups that the part depends on: they sum to the binary and stay below each width's own, so that
 with the binaries whole the one of the chosen widths is the binary.
+
+A layer that becomes two of lower rank has a binary for each rank, which stays below that of the
+full width of every group that the layer depends on: it is split whole or not at all.
 """
 
 from __future__ import annotations
@@ -39,15 +42,16 @@ class Price(NamedTuple):
 class Layout:
     """Where the variables lie, and the equations and bounds between them.
 
-    First a binary for each group and width, then one for each departure and for each block that may
-    go, then one that is always 1 (what nothing changes hangs on it), then the variables of pairs,
-    and of switches at widths.
+    First a binary for each group and width, then one for each departure, for each block that may
+    go and for each split, then one that is always 1 (what nothing changes hangs on it), then the
+    variables of pairs, and of switches at widths.
     """
 
     starts: tuple[int, ...]
     sizes: tuple[int, ...]
     departures_at: int
     blocks_at: int
+    splits_at: int
     constant_at: int
     pair_starts: Mapping[tuple[int, int], int]
     part_starts: tuple[tuple[int, ...], ...]
@@ -65,7 +69,8 @@ class Layout:
         starts = tuple(int(n) for n in np.cumsum((0, *sizes))[:-1])
         departures_at = sum(sizes)
         blocks_at = departures_at + len(tables.departures)
-        constant_at = blocks_at + len(tables.blocks)
+        splits_at = blocks_at + len(tables.blocks)
+        constant_at = splits_at + len(tables.splits)
         size = constant_at + 1
         pair_starts = {}
         pairs = {pair for t in every for pair in (*t.latency_ms.pair, *t.weight_bytes.pair)}
@@ -93,8 +98,12 @@ class Layout:
                 equal.append(_follows(start, count, departures_at + index, size))
                 right.append(np.zeros(1))
                 below += _below_widths(start, groups, (starts, sizes), size)
+        for binary, split in enumerate(tables.splits, start=splits_at):
+            below += [
+                _at_most(binary, starts[group] + sizes[group] - 1, size) for group in split.groups
+            ]
         sides = [np.zeros(part.shape[0]) for part in below]
-        exclusive = list(_exclusive(tables, departures_at, blocks_at))
+        exclusive = list(_exclusive(tables, departures_at, blocks_at, splits_at))
         if exclusive:
             below.append(_at_most_one(exclusive, size))
             sides.append(np.ones(len(exclusive)))
@@ -103,6 +112,7 @@ class Layout:
             sizes=sizes,
             departures_at=departures_at,
             blocks_at=blocks_at,
+            splits_at=splits_at,
             constant_at=constant_at,
             pair_starts=pair_starts,
             part_starts=tuple(part_starts),
@@ -130,6 +140,7 @@ class Layout:
     def row(
         self, single: Sequence[Floats], pair: Mapping[tuple[int, int], Floats] | None = None,
         departures: Sequence[Price] = (), blocks: Sequence[Price] = (),
+        splits: Sequence[float] = (),
     ) -> Floats:  # fmt: skip
         """Return coefficients."""
         values = np.zeros(self.size)
@@ -140,6 +151,7 @@ class Layout:
             values[start : start + matrix.size] = matrix.ravel()
         self._switch(values, self.departures_at, departures)
         self._switch(values, self.blocks_at, blocks)
+        values[self.splits_at : self.splits_at + len(splits)] = splits
         return values
 
     def _switch(self, values: Floats, first: int, prices: Sequence[Price]) -> None:
@@ -162,7 +174,11 @@ class Layout:
 
     def blocks(self, values: Floats) -> tuple[int, ...]:
         """Return which blocks go."""
-        return _chosen(values[self.blocks_at : self.constant_at])
+        return _chosen(values[self.blocks_at : self.splits_at])
+
+    def splits(self, values: Floats) -> tuple[int, ...]:
+        """Return which splits were taken."""
+        return _chosen(values[self.splits_at : self.constant_at])
 
 
 def _chosen(binaries: Floats) -> tuple[int, ...]:
@@ -204,17 +220,26 @@ def _at_most_its_width(
     return coo_array((value, (row, column)), shape=(shape[axis], size))
 
 
-def _exclusive(tables: CostTables, departures_at: int, blocks_at: int) -> Iterator[list[int]]:
-    """Yield the binaries of which one at most is on: a layer has one scheme, and none where its
-    block goes."""
+def _at_most(binary: int, other: int, size: int) -> coo_array:
+    """Return ``z - x <= 0``: one binary is on only where the other one is."""
+    return coo_array(([1.0, -1.0], ([0, 0], [binary, other])), shape=(1, size))
+
+
+def _exclusive(
+    tables: CostTables, departures_at: int, blocks_at: int, splits_at: int
+) -> Iterator[list[int]]:
+    """Yield the binaries of which one at most is on: a layer has one scheme or one rank, and none
+    where its block goes."""
     layers: dict[str, list[int]] = {}
     for binary, cost in enumerate(tables.departures, start=departures_at):
         layers.setdefault(cost.departure.layer, []).append(binary)
+    for binary, priced in enumerate(tables.splits, start=splits_at):
+        layers.setdefault(priced.split.layer, []).append(binary)
     for layer, binaries in layers.items():
         gone = [
             binary
-            for binary, cost in enumerate(tables.blocks, start=blocks_at)
-            if is_within(layer, cost.block)
+            for binary, block in enumerate(tables.blocks, start=blocks_at)
+            if is_within(layer, block.block)
         ]
         if len(binaries) + len(gone) > 1:
             yield [*binaries, *gone]

@@ -40,19 +40,19 @@ class OptionCosts:
         return costs
 
     def _predicted(self, device: str, option: Option) -> dict[FigureName, Figure]:
-        graph = self.model.at(option.widths, gone=option.removed_blocks)
-        runtime = self.runtimes[device]
+        graph, runtime = option.graph(self.model), self.runtimes[device]
         costs = predict_costs(graph, runtime, option.scheme, option.layer_schemes)
         return own_figures(costs) if device else costs
 
     def _nearest(self, option: Option, name: FigureName) -> Option | None:
         """Return the option of the same scheme whose figure is known and whose widths,
-        departures and blocks differ least; of equals the latest."""
+        departures, blocks and splits differ least; of equals the latest."""
 
         def distance(other: Option) -> float:
             pairs = zip(option.widths, other.widths, self.model.full, strict=True)
             differing = len(set(option.departures) ^ set(other.departures))
             differing += len(set(option.removed_blocks) ^ set(other.removed_blocks))
+            differing += len(set(option.splits) ^ set(other.splits))
             return sum(abs(a - b) / full for a, b, full in pairs) + differing
 
         known = [

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from pydantic import ConfigDict
 
+from edgesdk.graph import OpGraph
+from edgesdk.low_rank import Splits
 from edgesdk.planner.departures import Departures
-from edgesdk.planner.widths import Widths
+from edgesdk.planner.widths import WidthModel, Widths
 from edgesdk.scheme import Scheme
 
 
@@ -18,8 +20,9 @@ class Option:
     """The channels every group keeps (``WidthModel.groups``), and how they are computed.
 
     ``departures`` are the layers that have another scheme than the network, ``removed_blocks`` the
-    residual blocks that go; groups within those count as whole. ``name`` tells a person; two
-    options of one name may differ in which groups are narrow and which layers depart.
+    residual blocks that go; groups within those count as whole. ``splits`` are the layers that
+    become two of lower rank. ``name`` tells a person; two options of one name may differ in which
+    groups are narrow and which layers depart.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -29,10 +32,15 @@ class Option:
     name: str
     departures: Departures = ()
     removed_blocks: tuple[str, ...] = ()
+    splits: Splits = ()
 
     def is_whole(self, full: Widths) -> bool:
-        """Return whether nothing is pruned."""
-        return self.widths == full and not self.removed_blocks
+        """Return whether nothing is pruned or split."""
+        return self.widths == full and not self.removed_blocks and not self.splits
+
+    def graph(self, model: WidthModel) -> OpGraph:
+        """Return what the option computes."""
+        return model.at(self.widths, gone=self.removed_blocks, splits=self.splits)
 
     @property
     def layer_schemes(self) -> Mapping[str, Scheme]:
@@ -42,9 +50,10 @@ class Option:
 
 def option_for(
     widths: Widths, full: Widths, scheme: Scheme, departures: Departures = (), *,
-    removed_blocks: tuple[str, ...] = (),
+    removed_blocks: tuple[str, ...] = (), splits: Splits = (),
 ) -> Option:  # fmt: skip
-    """Return the option, named by its schemes, the share of channels and the blocks that go."""
+    """Return the option, named by its schemes, the share of channels and the blocks that go, and
+    how many layers are split."""
     counts = Counter(departure.scheme for departure in departures)
     named = [f"{n} layer{'s' if n > 1 else ''} {other}" for other, n in sorted(counts.items())]
     name = f"{scheme} with {' and '.join(named)}" if named else scheme
@@ -52,12 +61,15 @@ def option_for(
         name += f", pruned {100 * pruned_share(widths, full):.0f} %"
     if removed_blocks:
         name += f", {len(removed_blocks)} block{'s' if len(removed_blocks) > 1 else ''} gone"
+    if splits:
+        name += f", {len(splits)} layer{'s' if len(splits) > 1 else ''} split"
     return Option(
         scheme=scheme,
         widths=widths,
         name=name,
         departures=departures,
         removed_blocks=removed_blocks,
+        splits=splits,
     )
 
 

@@ -1,7 +1,7 @@
 """The program: which width every group keeps, as a mixed-integer linear program for HiGHS.
 
-``layout`` says what its variables are. Which layers leave the network's scheme and which residual
-blocks go is decided at once with the widths.
+``layout`` says what its variables are. Which layers leave the network's scheme, which residual
+blocks go and which layers become two of lower rank is decided at once with the widths.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from scipy.sparse import csr_array
 
 from edgesdk.planner.block_costs import BlockCost
 from edgesdk.planner.layout import Layout, Price
+from edgesdk.planner.splits import SplitCost
 from edgesdk.planner.tables import CostTables
 
 Floats = NDArray[np.float64]
@@ -40,13 +41,15 @@ class Limits:
 class Solution:
     """The chosen place in every group's choices, its loss, and how far from the best it may be.
 
-    ``departures`` are places in ``tables.departures``, ascending, and ``blocks``, which go, in
-    ``tables.blocks``. ``gap`` is the proven relative distance between the objective and its bound.
+    ``departures`` are places in ``tables.departures``, ascending, ``blocks``, which go, in
+    ``tables.blocks``, and ``splits`` in ``tables.splits``. ``gap`` is the proven relative distance
+    between the objective and its bound.
     """
 
     places: tuple[int, ...]
     departures: tuple[int, ...]
     blocks: tuple[int, ...]
+    splits: tuple[int, ...]
     loss: float
     gap: float
 
@@ -55,29 +58,32 @@ class Solution:
 class Losses:
     """Expected losses: ``widths[g][i]`` of group ``g`` at its ``i``-th width, ``departures[d]``
     what a departure changes (below 0 where a layer gets finer), ``blocks[b]`` what is lost without
-    a block, ``network`` the scheme's own."""
+    a block, ``splits[s]`` by a split, ``network`` the scheme's own."""
 
     widths: Sequence[Floats]
     departures: Sequence[float] = ()
     blocks: Sequence[float] = ()
+    splits: Sequence[float] = ()
     network: float = 0.0
 
     def at(
-        self, places: Sequence[int], departures: Sequence[int], blocks: Sequence[int] = ()
-    ) -> float:
-        """Return the loss of chosen widths and departures, without some blocks."""
+        self, places: Sequence[int], departures: Sequence[int], blocks: Sequence[int] = (),
+        splits: Sequence[int] = (),
+    ) -> float:  # fmt: skip
+        """Return the loss of chosen widths, departures and splits, without some blocks."""
         widths = sum(row[i] for row, i in zip(self.widths, places, strict=True))
         switched = sum(self.departures[d] for d in departures) + sum(self.blocks[b] for b in blocks)
-        return float(self.network + widths + switched)
+        return float(self.network + widths + switched + sum(self.splits[s] for s in splits))
 
 
 def solve(
     tables: Sequence[CostTables], losses: Losses, limits: Sequence[Limits]
 ) -> Solution | None:
-    """Return the widths, departures and blocks with the least loss within the limits, or None.
+    """Return the widths, departures, blocks and splits with the least loss within the limits, or
+    None.
 
     One table and one set of limits for each device that the same network must fit; they share
-    choices, departures and blocks, and of equal losses the first device's latency decides.
+    choices, departures, blocks and splits, and of equal losses the first device's latency decides.
     Deterministic. Stops at a gap of 1 % or after 20 seconds, and says the gap it has.
     """
     layout = Layout.of(tables)
@@ -85,6 +91,7 @@ def solve(
         losses.widths,
         departures=[Price(value) for value in losses.departures],
         blocks=[Price(value) for value in losses.blocks],
+        splits=losses.splits,
     )
     loss[layout.constant_at] = losses.network
     rows = [
@@ -113,12 +120,13 @@ def solve(
     if result.x is None:
         return None
     places, departures = layout.places(result.x), layout.departures(result.x)
-    blocks = layout.blocks(result.x)
+    blocks, splits = layout.blocks(result.x), layout.splits(result.x)
     return Solution(
         places=places,
         departures=departures,
         blocks=blocks,
-        loss=losses.at(places, departures, blocks),
+        splits=splits,
+        loss=losses.at(places, departures, blocks, splits),
         gap=float(result.mip_gap or 0.0),
     )
 
@@ -132,14 +140,16 @@ def _latency_row(tables: CostTables, layout: Layout) -> Floats:
             Price(-block.latency_ms, [-part.latency_ms for part in block.parts])
             for block in tables.blocks
         ],
+        [split.latency_ms for split in tables.splits],
     )
 
 
 def _weight_row(tables: CostTables, layout: Layout, *, with_containers: bool) -> Floats:
-    """Return the bytes of weights; in a file what it says of a block goes with them."""
+    """Return the bytes of weights; in a file what it says of a block goes with them, and what it
+    says of a second layer comes."""
 
-    def stored(block: BlockCost) -> float:
-        return block.weight_bytes + (block.container_bytes if with_containers else 0.0)
+    def stored(cost: BlockCost | SplitCost) -> float:
+        return cost.weight_bytes + (cost.container_bytes if with_containers else 0.0)
 
     return layout.row(
         tables.weight_bytes.single,
@@ -149,6 +159,7 @@ def _weight_row(tables: CostTables, layout: Layout, *, with_containers: bool) ->
             Price(-stored(block), [-part.weight_bytes for part in block.parts])
             for block in tables.blocks
         ],
+        [stored(split) for split in tables.splits],
     )
 
 
@@ -169,7 +180,8 @@ def _rows(tables: CostTables, layout: Layout, limits: Limits) -> list[tuple[Floa
 def _memory_rows(tables: CostTables, layout: Layout, limit: float) -> list[tuple[Floats, float]]:
     """Return one constraint for each moment: what is alive then, and what always is.
 
-    Where a block goes, no moment of it is left that could be too full.
+    Where a block goes, no moment of it is left that could be too full. A split fills none further:
+    what passes between its two layers is no more than the layer reads or gives.
     """
     always = layout.row(tables.resident.single)
     free = limit - tables.resident.constant

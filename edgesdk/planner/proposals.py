@@ -11,8 +11,10 @@ from edgesdk.budget import Condition
 from edgesdk.device import Runtime
 from edgesdk.figure import FigureName, Figures
 from edgesdk.layer_format import scheme_refusal
+from edgesdk.low_rank import Splits
 from edgesdk.planner.departures import (
     WORTH_DEPARTING,
+    WORTH_SPLITTING,
     Departures,
     kept_departures,
     possible_departures,
@@ -100,7 +102,8 @@ class Proposer:
 
     @property
     def _may_shrink(self) -> bool:
-        return bool(self.sensitivity.curves or self.sensitivity.blocks)
+        found = self.sensitivity
+        return bool(found.curves or found.blocks or found.splits)
 
     @property
     def _target(self) -> str:
@@ -115,9 +118,12 @@ class Proposer:
             )
             blocks = [point.block for point in self.sensitivity.blocks]
             self._tables[scheme] = tuple(
-                cost_tables(widths, choices, runtime, scheme, departures=departures, blocks=blocks)
+                cost_tables(
+                    widths, choices, runtime, scheme, departures=departures, blocks=blocks,
+                    splits=self.sensitivity.looked_at,
+                )
                 for runtime in self.runtimes.values()
-            )
+            )  # fmt: skip
         return self._tables[scheme]
 
     def _smallest(self, scheme: Scheme) -> Option:
@@ -127,7 +133,7 @@ class Proposer:
 
     def _option(
         self, widths: Widths, scheme: Scheme, departures: Departures = (),
-        blocks: tuple[str, ...] = (),
+        blocks: tuple[str, ...] = (), splits: Splits = (),
     ) -> Option:  # fmt: skip
         """Return the option without the blocks, whose own groups then stay as they are."""
         model = self.sensitivity.widths
@@ -135,7 +141,7 @@ class Proposer:
         within = model.groups_within(blocks)
         pairs = zip(widths, model.full, strict=True)
         widths = tuple(full if g in within else width for g, (width, full) in enumerate(pairs))
-        return option_for(widths, model.full, scheme, kept, removed_blocks=blocks)
+        return option_for(widths, model.full, scheme, kept, removed_blocks=blocks, splits=splits)
 
     def _solve(self, scheme: Scheme, limits: Sequence[Limits]) -> tuple[Option, float] | None:
         """Return the program's network within each device's limits, with its gap, None where none
@@ -148,6 +154,9 @@ class Proposer:
                 for cost in tables[0].departures
             ],
             blocks=[sensitivity.block_loss(cost.block) for cost in tables[0].blocks],
+            splits=[
+                sensitivity.split_loss(cost.split) + WORTH_SPLITTING for cost in tables[0].splits
+            ],
             network=sensitivity.format(scheme).loss,
         )
         solution = solve(tables, losses, limits)
@@ -158,12 +167,13 @@ class Proposer:
         )
         departures = tuple(tables[0].departures[index].departure for index in solution.departures)
         blocks = tuple(tables[0].blocks[index].block for index in solution.blocks)
-        return self._option(widths, scheme, departures, blocks), solution.gap
+        splits = tuple(tables[0].splits[index].split for index in solution.splits)
+        return self._option(widths, scheme, departures, blocks, splits), solution.gap
 
     def _has_a_layer(self, option: Option) -> bool:
         """Return whether a layer is left that can have the scheme: pruning may leave no inputs
         that divide into int4's groups, and such a file would be another option's."""
-        graph = self.sensitivity.widths.at(option.widths, gone=option.removed_blocks)
+        graph = option.graph(self.sensitivity.widths)
         return scheme_refusal(graph, self._target, option.scheme) is None
 
     def _front(self, scheme: Scheme, conditions: Sequence[Condition]) -> list[Option]:
@@ -206,11 +216,14 @@ class Proposer:
 
         The program's tables leave out what only the whole network shows (an allocator's gaps, a
         container's padding), so what it finds is priced whole and the limits it exceeds are
-        tightened by as much.
+        tightened by as much. Where the original itself keeps them nothing can lose less.
         """
         asked = self._asked(scheme, prices, conditions, provable)
         if any(condition.limit <= 0 for condition in asked.conditions):
             return None
+        whole = self._option(self.sensitivity.widths.full, scheme)
+        if self._is_best(whole) and max(_excess(prices, whole, asked).values(), default=0.0) <= 1:
+            return whole, 0.0
         slack = {condition_key(condition): 1.0 for condition in asked.conditions}
         found: tuple[Option, float] | None = None
         for _ in range(_ROUNDS):
@@ -219,12 +232,7 @@ class Proposer:
             if solved is None:
                 break
             option, own_gap = solved
-            costs = prices.of(option)
-            excess = dict.fromkeys(slack, 0.0)
-            for condition in asked.conditions:
-                key = condition_key(condition)
-                figure = costs[condition.device][condition.figure]
-                excess[key] = max(excess[key], needed(figure, condition, provable))
+            excess = _excess(prices, option, asked)
             worst = max(excess.values(), default=0.0)
             rank = self.sensitivity.rank
             if worst <= 1.0 and (found is None or rank(option) < rank(found[0])):
@@ -269,3 +277,15 @@ class Proposer:
         """
         every = zip(self.runtimes, self.tables(asked.scheme), strict=True)
         return [limits_on(device, tables, asked, slack) for device, tables in every]
+
+
+def _excess(prices: OptionCosts, option: Option, asked: Asked) -> dict[Key, float]:
+    """Return by what an option's figures are judged over their limits, the worst of each."""
+    costs = prices.of(option)
+    excess: dict[Key, float] = {}
+    for condition in asked.conditions:
+        key = condition_key(condition)
+        figure = costs[condition.device][condition.figure]
+        ratio = needed(figure, condition, asked.provable)
+        excess[key] = max(excess.get(key, 0.0), ratio)
+    return excess

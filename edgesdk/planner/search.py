@@ -29,7 +29,7 @@ class Assessment:
     ``possible`` when a proof that is still to come may be better than every prediction's centre.
 
     ``expected_loss`` is before recovery; options are ranked by it and a little for each layer that
-    departs from the network's scheme (``rank``). ``gap`` is how far from
+    departs from the network's scheme or is split (``rank``). ``gap`` is how far from
     the least one the program may have stopped, as a share of it. ``elsewhere`` are the figures on
     the other devices of a fleet, by their names.
     """
@@ -51,7 +51,8 @@ class Assessment:
     @property
     def rank(self) -> float:
         """The expected loss, and a little for what the option takes (``Sensitivity.rank``)."""
-        return rank_of(self.expected_loss, self.option.scheme, self.option.departures)
+        option = self.option
+        return rank_of(self.expected_loss, option.scheme, option.departures, option.splits)
 
     @property
     def worst_excess(self) -> float:
@@ -220,7 +221,11 @@ def _least_drop(option: Option, sensitivity: Sensitivity, *, recovers: bool) -> 
         rounding = sensitivity.format("int8")
         return None if own is None or own.low is None else own.low - (rounding.drop or 0.0)
     unrounded = option_for(
-        option.widths, sensitivity.widths.full, schemes[0], removed_blocks=option.removed_blocks
+        option.widths,
+        sensitivity.widths.full,
+        schemes[0],
+        removed_blocks=option.removed_blocks,
+        splits=option.splits,
     )
     drop = predict_drop(unrounded, sensitivity, recovers=recovers)
     return None if drop is None else drop.low

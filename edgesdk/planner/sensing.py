@@ -136,7 +136,7 @@ class _Measuring:
         self._norms = observe_norms(self._model, self._batches if norms_follow else ())
         self.moves_batch_norms = bool(self._norms.batches)
         self.samples = len(self._original[0])
-        self.metric, self.metric_samples = _validation(task, task.model)
+        self.metric, self.metric_samples = validation_score(task, task.model)
         self.noise = _noise(task, self.metric)
         self.notes = (_noise_note(self.noise),) if self.noise else ()
 
@@ -167,11 +167,8 @@ class _Measuring:
 
     def limit_samples(self, macs: int, networks: int) -> None:
         """Keep as many samples as the changed networks can be run on in reasonable time."""
-        batch = max(1, len(self._batches[0][0]))
         passes = 1 + self.moves_batch_norms
-        runs = max(1, passes * (networks + len(JOINT_SHARES)) * macs // batch)
-        most = max(_FEWEST_SAMPLES, int(_MAC_BUDGET / runs))
-        self._batches = taken(self._batches, most)
+        self._batches = affordable(self._batches, macs, passes * (networks + len(JOINT_SHARES)))
         self._original = run_batches(self._model, self._batches)
         self._norms = observe_norms(self._model, self._batches if self.moves_batch_norms else ())
 
@@ -285,8 +282,15 @@ class _Measuring:
     def _drop(self, changed: nn.Module) -> float | None:
         if self.metric is None:
             return None
-        score, _ = _validation(self._task, changed)
+        score, _ = validation_score(self._task, changed)
         return None if score is None else self._task.metric.drop(self.metric, score)
+
+
+def affordable(batches: Sequence[Tensors], macs: int, networks: int) -> list[Tensors]:
+    """Return as many of the batches as so many networks can be run on in reasonable time; an
+    inference of the traced batch multiplies ``macs``."""
+    runs = max(1, networks * macs // max(1, len(batches[0][0])))
+    return taken(batches, max(_FEWEST_SAMPLES, int(_MAC_BUDGET / runs)))
 
 
 def _worth_mixing(mixes: Mixes, formats: Sequence[FormatPoint]) -> Mixes:
@@ -345,7 +349,7 @@ def _noise(task: Task, first: float | None) -> float:
         return 0.0
     scores = [first]
     for repetitions in (1, _NOISY_REPETITIONS):
-        again = (_validation(task, task.model)[0] for _ in range(repetitions))
+        again = (validation_score(task, task.model)[0] for _ in range(repetitions))
         scores += [score for score in again if score is not None]
         if len(set(scores)) == 1:
             return 0.0
@@ -365,7 +369,7 @@ def _drop_range(task: Task, metric: float | None) -> tuple[float, float]:
     return task.metric.drop(metric, task.metric.high), task.metric.drop(metric, task.metric.low)
 
 
-def _validation(task: Task, module: nn.Module) -> tuple[float | None, int]:
+def validation_score(task: Task, module: nn.Module) -> tuple[float | None, int]:
     """Return the validation metric and the number of samples it was computed on."""
     if task.evaluate is None:
         return None, 0

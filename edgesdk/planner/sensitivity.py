@@ -1,4 +1,5 @@
-"""What a task loses: narrower groups, lost blocks, coarser formats, layers in another scheme."""
+"""What a task loses: narrower groups, lost blocks, split layers, coarser formats, layers in
+another scheme."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from typing import Literal
 import numpy as np
 from pydantic import ConfigDict
 
+from edgesdk.low_rank import LayerSplit, Splits
 from edgesdk.plan import PrunedGroup
 from edgesdk.planner.departures import Departure, Departures, Mixes, rank_of
 from edgesdk.planner.options import Option
@@ -58,9 +60,20 @@ class BlockPoint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SplitPoint:
+    """What a layer that becomes two of a rank loses alone, before recovery."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    layer: str
+    rank: int
+    loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class JointPoint:
-    """A network pruned in all groups at once, or without several blocks: what each group or block
-    loses, summed, and what was measured."""
+    """A network pruned in all groups at once, without several blocks or with all layers split: what
+    each group, block or split loses, summed, and what was measured."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -70,6 +83,7 @@ class JointPoint:
     disagreement: float | None
     drop: float | None
     removed_blocks: tuple[str, ...] = ()
+    splits: Splits = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +118,9 @@ class Sensitivity:
     ``curves`` follow ``widths.groups``. ``samples`` is how many inputs the divergences rest on, and
     ``inputs`` which; ``metric`` the original's validation score over ``metric_samples`` inputs,
     ``noise`` how far that moves when it is scored again (a drop), and ``drop_range`` the drops that
-    its range leaves possible. ``joint`` tells how the losses of groups and of blocks add up;
-    ``blocks`` are the residual blocks that may go. ``mixes`` are the schemes that single layers may
+    its range leaves possible. ``joint`` tells how the losses of groups, of blocks and of splits add
+    up; ``blocks`` are the residual blocks that may go, ``splits`` the layers that may become two,
+    as far as the devices asked for gain by it. ``mixes`` are the schemes that single layers may
     leave for others, as far as that pays, and ``layers`` what those lose in each.
     ``moves_batch_norms``: pruned networks were looked at with batch norms that follow the pruning,
     as they then do in the plan.
@@ -129,6 +144,7 @@ class Sensitivity:
     joint: tuple[JointPoint, ...]
     notes: tuple[str, ...]
     blocks: tuple[BlockPoint, ...] = ()
+    splits: tuple[SplitPoint, ...] = ()
     moves_batch_norms: bool = False
     schema_version: Literal[1] = 1
 
@@ -150,10 +166,14 @@ class Sensitivity:
         )
 
     def loss(self, option: Option) -> float:
-        """Return the expected loss before recovery: the formats' and, summed, that of the groups
-        and of the blocks that go."""
-        format_loss = self.format_loss(option.scheme, option.departures)
-        return format_loss + self.pruning_loss(option.widths, option.removed_blocks)
+        """Return the expected loss before recovery: the formats' and, summed, that of the groups,
+        of the blocks that go and of the splits."""
+        return self.format_loss(option.scheme, option.departures) + self._shape_loss(option)
+
+    def _shape_loss(self, option: Option) -> float:
+        """Return what an option loses beside its formats."""
+        pruned = self.pruning_loss(option.widths, option.removed_blocks)
+        return pruned + sum(self.split_loss(split) for split in option.splits)
 
     def pruning_loss(self, widths: Widths, removed_blocks: Collection[str] = ()) -> float:
         """Return the expected loss of widths among their choices and of blocks that go."""
@@ -164,9 +184,30 @@ class Sensitivity:
         """Return what a block that goes is expected to lose."""
         return next(point.loss for point in self.blocks if point.block == block)
 
+    @property
+    def looked_at(self) -> Splits:
+        """The splits that were measured, the layers in the graph's order, each from its lowest rank
+        up."""
+        return tuple(LayerSplit(point.layer, point.rank) for point in self.splits)
+
+    def split_loss(self, split: LayerSplit) -> float:
+        """Return what a split is expected to lose among others."""
+        return self._split_scale * self._split_losses[split]
+
+    @cached_property
+    def _split_losses(self) -> Mapping[LayerSplit, float]:
+        return dict(zip(self.looked_at, (point.loss for point in self.splits), strict=True))
+
+    @cached_property
+    def _split_scale(self) -> float:
+        """What losses of layers that are split together come to, over their sum: the median seen,
+        and 1 at least."""
+        return max(1.0, self._median_ratio([p for p in self.joint if p.splits]))
+
     def rank(self, option: Option) -> float:
-        """Return what options are ranked by: the expected loss, and a little for each departure."""
-        return rank_of(self.loss(option), option.scheme, option.departures)
+        """Return what options are ranked by: the expected loss, and a little for each departure
+        and split."""
+        return rank_of(self.loss(option), option.scheme, option.departures, option.splits)
 
     def format_loss(self, scheme: Scheme, departures: Departures) -> float:
         """Return what the unpruned network loses in a scheme that single layers depart from."""
@@ -203,12 +244,13 @@ class Sensitivity:
     @property
     def joint_scale(self) -> float:
         """What losses of groups pruned together come to, over their sum: the median seen."""
+        return self._median_ratio([p for p in self.joint if not p.removed_blocks and not p.splits])
+
+    def _median_ratio(self, points: Sequence[JointPoint]) -> float:
         ratios = [
             point.loss / point.sum
-            for point in self.joint
-            if not point.removed_blocks
-            and point.sum > 0
-            and (point.disagreement or 0.0) < _SATURATED
+            for point in points
+            if point.sum > 0 and (point.disagreement or 0.0) < _SATURATED
         ]
         return float(np.median(ratios)) if ratios else 1.0
 
@@ -225,12 +267,13 @@ class Sensitivity:
         points = sorted((self._expected(p), p.drop) for p in self.joint if p.drop is not None)
         if not points:
             return known, self.drop_range[1]
-        expected = self.pruning_loss(option.widths, option.removed_blocks)
-        drop = known + _interpolated(expected, points)
+        drop = known + _interpolated(self._shape_loss(option), points)
         return min(drop, self.drop_range[1]), unsure + _spread(points)
 
     def _expected(self, point: JointPoint) -> float:
         """Return what a network that was measured would have been expected to lose."""
+        if point.splits:
+            return point.sum * self._split_scale
         return point.sum * (1.0 if point.removed_blocks else self.joint_scale)
 
     def _format_drop(self, option: Option) -> tuple[float, float] | None:

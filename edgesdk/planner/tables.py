@@ -17,9 +17,11 @@ from edgesdk.cost.size import predict_file_size
 from edgesdk.device import Runtime
 from edgesdk.graph import OpGraph
 from edgesdk.layer_format import op_schemes
+from edgesdk.low_rank import Splits
 from edgesdk.planner.block_costs import BlockCost, BlockPricing
 from edgesdk.planner.departures import DepartureCost, Departures, departure_costs
 from edgesdk.planner.kernel_tables import Costs, groups_of, members_of
+from edgesdk.planner.splits import SplitCost, split_costs
 from edgesdk.planner.widths import WidthModel, Widths
 from edgesdk.scheme import Scheme
 
@@ -55,7 +57,8 @@ class CostTables:
     beside ``alive_constant``. ``resident`` (bytes) is the rest of the peak memory but for weights:
     what an allocator and a runtime keep beside the tensors, each group's share measured alone.
     ``departures`` are the layers that may have another scheme, with what each adds to latency and
-    weights; in all else every layer has the network's. ``blocks`` are those that may go.
+    weights; in all else every layer has the network's. ``blocks`` are those that may go, and
+    ``splits`` the layers that may become two.
     """
 
     choices: Choices
@@ -67,6 +70,7 @@ class CostTables:
     weights_in_ram: bool
     departures: tuple[DepartureCost, ...] = ()
     blocks: tuple[BlockCost, ...] = ()
+    splits: tuple[SplitCost, ...] = ()
 
     def costs_at(self, places: Sequence[int], gone: Sequence[BlockCost] = ()) -> Costs:
         """Return milliseconds and bytes of weights at those widths, without some blocks."""
@@ -77,10 +81,10 @@ class CostTables:
 
 def cost_tables(
     model: WidthModel, choices: Choices, runtime: Runtime, scheme: Scheme, *,
-    departures: Departures = (), blocks: Sequence[str] = (),
+    departures: Departures = (), blocks: Sequence[str] = (), splits: Splits = (),
 ) -> CostTables:  # fmt: skip
-    """Return the tables of a graph in a scheme on a runtime, of layers that may depart and of
-    residual blocks that may go."""
+    """Return the tables of a graph in a scheme on a runtime, of layers that may depart or be split
+    and of residual blocks that may go."""
 
     def latency(part: OpGraph, leads: frozenset[str]) -> float:
         prediction = predict_latency(part, runtime, scheme)
@@ -126,6 +130,7 @@ def cost_tables(
         weights_in_ram=runtime.weights_in_ram,
         departures=departure_costs(model, choices, runtime, scheme, departures),
         blocks=tuple(pricing.cost(name) for name in blocks),
+        splits=split_costs(model, runtime, scheme, splits),
     )
 
 

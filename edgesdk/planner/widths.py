@@ -15,6 +15,7 @@ from edgesdk.compress.dependency import Dependencies, prunable_copy
 from edgesdk.compress.removal import remove_channels
 from edgesdk.errors import UnsupportedModel
 from edgesdk.graph import Attribute, Op, OpGraph, TensorInfo
+from edgesdk.low_rank import LayerSplit, with_splits
 from edgesdk.residual import ResidualBlock, residual_blocks, without_blocks
 from edgesdk.task import Tensors
 from edgesdk.trace import trace
@@ -101,13 +102,16 @@ class WidthModel:
         return replace(tensor, shape=tuple(shape))
 
     def at(
-        self, widths: Widths, ops: Collection[str] | None = None, *, gone: Collection[str] = ()
-    ) -> OpGraph:
+        self, widths: Widths, ops: Collection[str] | None = None, *,
+        gone: Collection[str] = (), splits: Collection[LayerSplit] = (),
+    ) -> OpGraph:  # fmt: skip
         """Return the graph at those widths: all of it, or only the operators named.
 
         A tensor that an operator outside reads is an output of a part. Blocks that are ``gone``
-        leave their readers what they read.
+        leave their readers what they read; layers in ``splits`` are two each.
         """
+        if splits:
+            return with_splits(self.at(widths, ops, gone=gone), splits)
         if gone:
             blocks = [self.block(name) for name in gone]
             return without_blocks(self.at(widths, ops), blocks)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from edgesdk.budget import Condition, Verdict, format_figure
 from edgesdk.figure import TITLES, Figure, FigureName
-from edgesdk.plan import AdaRound, Distil, Prune, Qat, Quantize, Step
+from edgesdk.plan import AdaRound, Distil, Factorize, Prune, Qat, Quantize, Step
 
 _FLAGS: Mapping[FigureName, str] = {
     "latency_ms": "--latency",
@@ -74,8 +74,16 @@ def explain_step(step: Step) -> str:
         return f"Choose how each weight is rounded (AdaRound), {step.iterations} steps a layer"
     if isinstance(step, Qat):
         return f"Train with int8 rounding simulated (QAT): at most {step.epochs} epochs"
-    if not isinstance(step, Quantize):
-        return _WITHOUT_PARAMETERS[step.kind]
+    if isinstance(step, Factorize | Quantize):
+        return _explain_layers(step)
+    return _WITHOUT_PARAMETERS[step.kind]
+
+
+def _explain_layers(step: Factorize | Quantize) -> str:
+    """Return what a step does that names layers."""
+    if isinstance(step, Factorize):
+        ranks = ", ".join(f"{layer} at rank {rank}" for layer, rank in step.ranks.items())
+        return f"Split layers in two of lower rank: {ranks}"
     layers = ", ".join(f"{name} in {scheme}" for name, scheme in step.layer_schemes.items())
     return f"Emit in {step.scheme}" + (f", but {layers}" if layers else "")
 

@@ -10,6 +10,7 @@ import safetensors.torch
 from torch import nn
 
 from edgesdk.compress.distil import recover
+from edgesdk.compress.factorize import factorized
 from edgesdk.compress.fold import fold_batch_norms
 from edgesdk.compress.prune import prune
 from edgesdk.compress.recalibrate import recalibrated_for
@@ -20,6 +21,7 @@ from edgesdk.plan import (
     BiasCorrection,
     Distil,
     Equalize,
+    Factorize,
     Finetune,
     Plan,
     Prune,
@@ -41,8 +43,9 @@ _PREPARING = Equalize | _ROUNDING
 def compress(request: Request, plan: Plan, *, recovered: bool = True) -> CompressedModel:
     """Return the model the plan describes, its steps carried out in order.
 
-    Where ``recovered`` is false only the shapes are the plan's: channels go, batch norms are
-    folded where a step folds them, and no step changes a weight otherwise. Every step's weights
+    Where ``recovered`` is false only the shapes are the plan's: channels go, layers are split by
+    their weights alone, batch norms are folded where a step folds them, and no step changes a
+    weight otherwise. Every step's weights
     are cached under the task, the steps up to it and the seed, so plans that begin alike share
     what they have in common; a killed training run resumes from its last epoch.
     """
@@ -90,10 +93,10 @@ def _prefix_key(request: Request, plan: Plan, count: int, *, recovered: bool) ->
     done = [step for step in plan.steps[:count] if not isinstance(step, Quantize)]
     if not recovered:
         folds = any(isinstance(step, _PREPARING) for step in done)
-        prunes = [step for step in done if isinstance(step, Prune)]
-        stay = any(step.moves_batch_norms for step in prunes)
+        shapes = [step for step in done if isinstance(step, Prune | Factorize)]
+        stay = any(isinstance(step, Prune) and step.moves_batch_norms for step in shapes)
         shape = "batch norms as they were" if stay else "any"
-        return request.key_for("model", steps_key(prunes), plan.seed, shape, folds or None)
+        return request.key_for("model", steps_key(shapes), plan.seed, shape, folds or None)
     # Training in another arithmetic ends in other weights, rounding for another quantizer too.
     where = request.accelerator.type if trains(done) else "any"
     rounds = any(isinstance(step, _ROUNDING) for step in done)
@@ -116,7 +119,9 @@ def _pruned(request: Request, step: Prune, module: nn.Module, *, recovered: bool
 
 
 def _shaped(request: Request, step: Step, module: nn.Module) -> nn.Module:
-    """Return the module in the shape that a step leaves it in."""
+    """Return the module in the shape that a step leaves it in, of weights as they are."""
+    if isinstance(step, Factorize):
+        return factorized(module, request.task.example_inputs, step.ranks, ())
     if isinstance(step, _PREPARING):
         return fold_batch_norms(module, request.task.example_inputs)
     return module
@@ -129,7 +134,12 @@ def _carried_out(request: Request, plan: Plan, index: int, module: nn.Module) ->
     scratch = request.cache.scratch("recover", key)
 
     def build(folder: Path) -> None:
-        if isinstance(step, Distil | Finetune):
+        if isinstance(step, Factorize):
+            request.progress.step("Splitting layers")
+            inputs, batches = sample_inputs(request.task)
+            shown = () if inputs == "example" else batches
+            done = factorized(module, request.task.example_inputs, step.ranks, shown)
+        elif isinstance(step, Distil | Finetune):
             request.progress.step(f"Recovering accuracy ({step.kind})")
             done = recover(
                 module,

@@ -332,7 +332,7 @@ def _learn(search: Search, knowledge: Knowledge, option: Option, attempt: Attemp
     knowledge = knowledge.with_figures(option, figures)
     if "latency_ms" not in figures:
         return knowledge
-    graph = search.sensitivity.widths.at(option.widths, gone=option.removed_blocks)
+    graph = option.graph(search.sensitivity.widths)
     return knowledge.with_latency(
         search.request, graph, option.scheme, figures["latency_ms"], option.layer_schemes
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from edgesdk.cost.fusion import Kernel, activation_bytes, fuse, weight_bytes
 from edgesdk.cost.latency import LatencyPrediction, predict_latency
@@ -10,6 +11,7 @@ from edgesdk.device import Runtime
 from edgesdk.graph import OpGraph
 from edgesdk.layer_change import LayerChange, LayerChanges, LayerCost
 from edgesdk.layer_format import op_schemes
+from edgesdk.low_rank import HALVES, LayerSplit
 from edgesdk.plan import Plan, Prune
 from edgesdk.planner.departures import Departure
 from edgesdk.planner.sensitivity import Sensitivity
@@ -30,9 +32,10 @@ def compare_layers(
     priced_after = predict_latency(after, runtime, plan.scheme, plan.layer_schemes)
     own = op_schemes(after, runtime.target, plan.scheme, plan.layer_schemes)
     costs_before = _layer_costs(before, priced_before, float_scheme, {})
-    costs_after = _layer_costs(after, priced_after, plan.scheme, own)
+    halves = {f"{name}.{half}": name for name in plan.ranks for half in HALVES}
+    costs_after = _layer_costs(after, priced_after, plan.scheme, own, halves)
     losses = {} if sensitivity is None else _losses(plan, sensitivity, list(costs_before))
-    kinds = _kinds(before, after)
+    kinds = _kinds(before, after, halves)
     return LayerChanges(
         scheme_before=float_scheme,
         scheme_after=plan.scheme,
@@ -53,18 +56,22 @@ def compare_layers(
 
 
 def _layer_costs(
-    graph: OpGraph, priced: LatencyPrediction, scheme: Scheme, own: Mapping[str, Scheme]
-) -> Mapping[str, LayerCost]:
+    graph: OpGraph, priced: LatencyPrediction, scheme: Scheme, own: Mapping[str, Scheme],
+    halves: Mapping[str, str] = MappingProxyType({}),
+) -> Mapping[str, LayerCost]:  # fmt: skip
     """Return the cost of every layer that has a kernel or a price, in order of execution.
 
-    ``own`` names the operators that have another scheme than the network.
+    ``own`` names the operators that have another scheme than the network, ``halves`` the layers
+    that count as the one that was split into them.
     """
     kernels: dict[str, list[Kernel]] = {}
     for kernel in fuse(graph):
-        kernels.setdefault(kernel.op.layer, []).append(kernel)
+        layer = halves.get(kernel.op.layer, kernel.op.layer)
+        kernels.setdefault(layer, []).append(kernel)
     spent_ms = dict.fromkeys(kernels, 0.0)
     for op in priced.per_op:
-        spent_ms[op.layer] = spent_ms.get(op.layer, 0.0) + op.latency_ms
+        layer = halves.get(op.layer, op.layer)
+        spent_ms[layer] = spent_ms.get(layer, 0.0) + op.latency_ms
     return {
         layer: _cost(graph, kernels.get(layer, []), latency_ms, scheme, own)
         for layer, latency_ms in spent_ms.items()
@@ -100,19 +107,23 @@ def _format_loss(plan: Plan, sensitivity: Sensitivity) -> float | None:
     return sensitivity.format_loss(plan.scheme, departures)
 
 
-def _kinds(*graphs: OpGraph) -> Mapping[str, tuple[str, ...]]:
+def _kinds(
+    before: OpGraph, after: OpGraph, halves: Mapping[str, str]
+) -> Mapping[str, tuple[str, ...]]:
     """Return the operators that each layer's kernels are named by."""
     found: dict[str, dict[str, None]] = {}
-    for kernel in (kernel for graph in graphs for kernel in fuse(graph)):
-        found.setdefault(kernel.op.layer, {})[kernel.op.kind] = None
+    for kernel in (kernel for graph in (before, after) for kernel in fuse(graph)):
+        layer = halves.get(kernel.op.layer, kernel.op.layer)
+        found.setdefault(layer, {})[kernel.op.kind] = None
     return {layer: tuple(kinds) for layer, kinds in found.items()}
 
 
 def _losses(plan: Plan, sensitivity: Sensitivity, layers: Sequence[str]) -> Mapping[str, float]:
-    """Return what each narrowed group was expected to lose, by the layer that names it, and each
-    block that went, by its first one.
+    """Return what each narrowed group was expected to lose, by the layer that names it, each block
+    that went, by its first one, and each layer that was split.
 
-    A width that no curve has (an edited plan's) has no known loss.
+    A width that no curve has, or a rank that was not looked at (an edited plan's), has no known
+    loss.
     """
     curves = {curve.layer: curve for curve in sensitivity.curves}
     known = {point.block for point in sensitivity.blocks}
@@ -126,4 +137,7 @@ def _losses(plan: Plan, sensitivity: Sensitivity, layers: Sequence[str]) -> Mapp
             first = next((layer for layer in layers if is_within(layer, block)), None)
             if first is not None:
                 losses[first] = losses.get(first, 0.0) + sensitivity.block_loss(block)
+    for split in (LayerSplit(*item) for item in plan.ranks.items()):
+        if split in sensitivity.looked_at:
+            losses[split.layer] = losses.get(split.layer, 0.0) + sensitivity.split_loss(split)
     return losses

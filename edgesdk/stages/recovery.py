@@ -39,10 +39,12 @@ class Recoverer:
         if effort.spending.trainings == 0:
             return Recovery(step=None, reason=f"Effort {effort.name!r} trains nothing.")
         if task.finetune is not None:
-            reason = "The task's own finetune() recovers what pruning costs."
+            reason = "The task's own finetune() recovers what pruning and splits cost."
             return Recovery(step=Finetune(), reason=reason)
         if task.training is None:
-            reason = "The task has no training data, so nothing recovers what pruning costs."
+            reason = (
+                "The task has no training data, so nothing recovers what pruning and splits cost."
+            )
             return Recovery(step=None, reason=reason)
         return self._distillation()
 
@@ -72,7 +74,10 @@ class Recoverer:
         epochs = self._distil.epochs
         affordable = self.affordable_epochs(self._distil)
         if affordable is None or affordable >= epochs:
-            reason = f"Distillation from the original recovers what pruning costs, {epochs} epochs."
+            reason = (
+                "Distillation from the original recovers what pruning and splits cost, "
+                f"{epochs} epochs."
+            )
             return Recovery(step=self._distil, reason=reason)
         if affordable == 0:
             reason = (

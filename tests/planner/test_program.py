@@ -7,9 +7,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgesdk.low_rank import LayerSplit
 from edgesdk.planner.block_costs import BlockCost, BlockPart
 from edgesdk.planner.departures import Departure, DepartureCost
 from edgesdk.planner.program import GAP, Limits, Losses, solve
+from edgesdk.planner.splits import SplitCost
 from edgesdk.planner.tables import CostTable, CostTables, Floats
 
 WIDTHS = (3, 2, 3)
@@ -76,9 +78,29 @@ def block_costs(random: np.random.Generator, alive: Floats) -> tuple[BlockCost, 
     return tuple(found)
 
 
+# Which layers may be split at which rank, and the groups that have to be whole for it. "a" and "b"
+# may depart as well, "b" lies in the first block.
+SPLITS = (("a", 2, (0, 1)), ("a", 4, (0, 1)), ("b", 3, (1,)), ("e", 2, ()))
+
+
+def split_costs(random: np.random.Generator) -> tuple[SplitCost, ...]:
+    """Return splits that mostly save something, with a little more to be said of them."""
+    return tuple(
+        SplitCost(
+            split=LayerSplit(layer, rank),
+            groups=groups,
+            latency_ms=-random.uniform(-0.5, 3),
+            weight_bytes=-random.uniform(-0.5, 3),
+            container_bytes=random.uniform(0, 0.3),
+        )
+        for layer, rank, groups in SPLITS
+    )
+
+
 def tables(
-    seed: int, *, weights_in_ram: bool, departing: bool = False, shortening: bool = False
-) -> tuple[CostTables, Losses]:
+    seed: int, *, weights_in_ram: bool, departing: bool = False, shortening: bool = False,
+    splitting: bool = False,
+) -> tuple[CostTables, Losses]:  # fmt: skip
     random = np.random.default_rng(seed)
     moments = MOMENTS
     alive = tuple(
@@ -101,6 +123,9 @@ def tables(
     if shortening:
         made = replace(made, blocks=block_costs(random, made.alive_constant))
         losses = replace(losses, blocks=random.uniform(0.1, 3, len(BLOCKS)).tolist())
+    if splitting:
+        made = replace(made, splits=split_costs(random))
+        losses = replace(losses, splits=random.uniform(0.05, 2, len(SPLITS)).tolist())
     return made, losses
 
 
@@ -134,12 +159,15 @@ def memory(made: CostTables, places: tuple[int, ...], stored: float, gone: Depar
 
 def keeps(
     made: CostTables, places: tuple[int, ...], limits: Limits, departed: Departed = (),
-    gone: Departed = (),
+    gone: Departed = (), *, split: Departed = (),
 ) -> bool:  # fmt: skip
     latency, stored = made.costs_at(places, [made.blocks[b] for b in gone])
+    latency += sum(made.splits[s].latency_ms for s in split)
+    stored += sum(made.splits[s].weight_bytes for s in split)
     latency += departed_cost(made, places, departed, "latency_ms")
     stored += departed_cost(made, places, departed, "weight_bytes")
     containers = sum(made.blocks[b].container_bytes for b in gone)
+    containers -= sum(made.splits[s].container_bytes for s in split)
     return (
         latency <= limits.latency_ms + 1e-6
         and stored - containers <= limits.weight_bytes + 1e-6
@@ -228,6 +256,67 @@ def test_widths_departures_and_blocks_are_chosen_together(
     least = min(losses.at(p, d, g) for p, d, g in fitting)
     assert found.loss <= least * (1 + 2 * GAP) + 1e-4
     assert 0 <= found.gap <= GAP
+
+
+def is_allowed(
+    made: CostTables, places: tuple[int, ...], departed: Departed, gone: Departed, split: Departed
+) -> bool:
+    """Return whether no layer is changed twice, none that is gone, and none narrow is split."""
+    lost = {BLOCKS[b][0] for b in gone}
+    changed = [made.departures[d].departure.layer for d in departed]
+    changed += [SPLITS[s][0] for s in split]
+    whole = {g for g, place in enumerate(places) if place == WIDTHS[g] - 1}
+    fits = all(set(SPLITS[s][2]) <= whole for s in split)
+    return fits and len(set(changed)) == len(changed) and not lost & set(changed)
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 10**6),
+    limits=LIMITS,
+    weights_in_ram=st.booleans(),
+    departing=st.booleans(),
+    shortening=st.booleans(),
+)
+def test_splits_are_chosen_together_with_everything_else(
+    seed: int, limits: Limits, weights_in_ram: bool, departing: bool, shortening: bool
+) -> None:
+    """A layer is split whole or not at all, and never departs or goes as well."""
+    made, losses = tables(
+        seed, weights_in_ram=weights_in_ram, departing=departing, shortening=shortening,
+        splitting=True,
+    )  # fmt: skip
+    count = len(BLOCKS) if shortening else 0
+    goings = [gone for n in range(count + 1) for gone in itertools.combinations(range(count), n)]
+    splits = [s for n in range(4) for s in itertools.combinations(range(len(SPLITS)), n)]
+    everything = itertools.product(
+        itertools.product(*map(range, WIDTHS)), departed_sets(made), goings, splits
+    )
+    fitting = [
+        chosen
+        for chosen in everything
+        if is_allowed(made, *chosen)
+        and keeps(made, chosen[0], limits, chosen[1], chosen[2], split=chosen[3])
+    ]
+    found = solve([made], losses, [limits])
+    if not fitting:
+        assert found is None
+        return
+    assert found is not None
+    taken = (found.departures, found.blocks, found.splits)
+    assert is_allowed(made, found.places, *taken)
+    assert keeps(made, found.places, limits, *taken[:2], split=taken[2])
+    least = min(losses.at(*chosen) for chosen in fitting)
+    assert found.loss == losses.at(found.places, *taken)
+    assert found.loss <= least * (1 + 2 * GAP) + 1e-4
+    assert 0 <= found.gap <= GAP
+
+
+def test_nothing_is_split_that_no_limit_asks_for() -> None:
+    made, losses = tables(6, weights_in_ram=False, splitting=True)
+    found = solve([made], losses, [Limits()])
+    assert found is not None
+    assert (found.splits, found.loss) == ((), 0.0)
 
 
 def test_no_block_goes_that_no_limit_asks_for() -> None:

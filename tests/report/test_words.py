@@ -5,6 +5,7 @@ from edgesdk.plan import (
     BiasCorrection,
     Distil,
     Equalize,
+    Factorize,
     Finetune,
     Prune,
     PrunedGroup,
@@ -26,6 +27,7 @@ def test_every_step_says_what_it_does() -> None:
         (prune, "stem 8 → 6"),
         (replace(prune, removed_blocks=("a", "b")), "Remove a, b. Prune 25 %"),
         (replace(prune, groups=(), removed_blocks=("a",)), "Remove a"),
+        (Factorize(ranks={"a": 8, "b": 4}), "in two of lower rank: a at rank 8, b at rank 4"),
         (Distil(**TRAINING), "at most 7 epochs"),  # type: ignore[arg-type]
         (Finetune(), "finetune()"),
         (Equalize(), "Equalise"),

@@ -13,7 +13,7 @@ import torch
 from blobs_task import blobs
 
 import edgesdk
-from edgesdk.artifact import read_manifest, sha256_of, size_bytes
+from edgesdk.artifact import LAYERS, REPORT, read_manifest, sha256_of, size_bytes
 from edgesdk.budget import Budget, Relative
 from edgesdk.device import DeviceProfile
 from edgesdk.document import read_json, to_builtins, to_json
@@ -24,7 +24,8 @@ from edgesdk.errors import (
     TargetUnavailable,
     UsageError,
 )
-from edgesdk.plan import Distil, Plan, Prune, Quantize
+from edgesdk.layer_change import LayerChanges
+from edgesdk.plan import Distil, Factorize, Plan, Prune, Quantize
 from edgesdk.result import CompileResult
 from edgesdk.running import timing
 from edgesdk.stages import compression, learning, runnable
@@ -35,7 +36,8 @@ from edgesdk.verification import verify_artifact
 pytestmark = pytest.mark.usefixtures("in_process")
 
 HALF = Budget(size_bytes=Relative(fraction=0.7))
-SMALL = Budget(size_bytes=Relative(fraction=0.3), max_drop=0.05)
+SMALL = Budget(size_bytes=Relative(fraction=0.25), max_drop=0.05)
+TINY = Budget(size_bytes=Relative(fraction=0.15), max_drop=0.05)
 MODEL = "model.safetensors"
 
 
@@ -121,14 +123,41 @@ def test_the_accuracy_is_of_the_artifact_and_on_test_data(compiling: Compile) ->
     assert result.verified["accuracy_drop"].value == pytest.approx(wanted - verified.value)
 
 
+def test_a_layer_of_few_directions_is_split_recovered_and_proven(
+    compiling: Compile, tmp_path: Path
+) -> None:
+    """The second layer reads 96 channels that hold little more than four classes."""
+    result = compiling(SMALL)
+    factorize, distil, quantize = result.plan.steps
+    assert factorize == Factorize(ranks={"2": 8})
+    assert (distil.kind, quantize) == ("distil", Quantize(scheme="fp16"))
+    assert "1 layer split" in result.plan.option
+    assert any(r.startswith("Layer 2 is split at rank 8: that is") for r in result.plan.reasons)
+    out = tmp_path / "results" / "out"
+    manifest = read_manifest(out)
+    assert size_bytes(out, manifest.files) <= 0.25 * result.baseline["size_bytes"].value
+    assert result.verified["accuracy_drop"].value <= 0.05
+    layers = {row.layer: row for row in read_json(LayerChanges, out / LAYERS).layers}
+    assert "2.0" not in layers
+    before, after = layers["2"].before, layers["2"].after
+    assert before is not None
+    assert after is not None
+    assert (before.macs, after.macs) == (96 * 96, 2 * 8 * 96)
+    assert layers["2"].expected_loss is not None
+    assert "Split layers in two of lower rank: 2 at rank 8" in (out / REPORT).read_text()
+    again = compiling(None, plan=result.plan, out=tmp_path / "again")
+    assert again.plan == result.plan
+    assert (tmp_path / "again" / MODEL).read_bytes() == (out / MODEL).read_bytes()
+
+
 def test_a_tight_limit_prunes_recovers_and_is_proven(compiling: Compile, tmp_path: Path) -> None:
     model = blobs().model
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    result = compiling(SMALL, task=replace(blobs(), model=model))
+    result = compiling(TINY, task=replace(blobs(), model=model))
     assert [type(step) for step in result.plan.steps] == [Prune, Distil, Quantize]
     manifest = read_manifest(tmp_path / "results" / "out")
     real = size_bytes(tmp_path / "results" / "out", manifest.files)
-    assert real <= 0.3 * result.baseline["size_bytes"].value
+    assert real <= 0.15 * result.baseline["size_bytes"].value
     assert result.verified["accuracy_drop"].value <= 0.05
     assert all(verdict.met for verdict in result.verdicts)
     # The user's own model stays as it was.

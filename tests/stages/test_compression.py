@@ -19,6 +19,7 @@ from edgesdk.plan import (
     BiasCorrection,
     Distil,
     Equalize,
+    Factorize,
     Finetune,
     Plan,
     Prune,
@@ -312,3 +313,55 @@ def test_a_plan_edited_to_name_a_block_that_cannot_go_is_refused(request_deep: R
     for name, said in (("stages.1.0", "no residual block"), ("stages.7", "did you mean")):
         with pytest.raises(UsageError, match=said):
             compress(request_deep, plan_of(replace(SHORTER, removed_blocks=(name,))))
+
+
+SPLIT = Factorize(ranks={"2": 8})
+
+
+def test_a_split_layer_is_two_before_anything_trains(
+    request_blobs: Request, tmp_path: Path
+) -> None:
+    plan = plan_of(PRUNE, SPLIT, DISTIL, Quantize(scheme="fp16"))
+    (tmp_path / "plan.json").write_text(to_json(plan), encoding="utf-8")
+    again = read_json(Plan, tmp_path / "plan.json")
+    assert again == plan
+    assert again.ranks == {"2": 8}
+    made = compress(request_blobs, again).module
+    halves = made.get_submodule("2")
+    assert [tuple(half.weight.shape) for half in halves] == [  # type: ignore[union-attr]
+        (8, trained_width(made, "0")), (trained_width(made, "2.1"), 8),
+    ]  # fmt: skip
+    untrained = compress(request_blobs, plan_of(PRUNE, SPLIT)).module
+    assert set(untrained.state_dict()) == set(made.state_dict())
+    assert not torch.equal(made.get_parameter("2.0.weight"), untrained.get_parameter("2.0.weight"))
+    second = compress(request_blobs, plan_of(PRUNE, SPLIT)).module
+    assert all(
+        torch.equal(value, second.state_dict()[name])
+        for name, value in untrained.state_dict().items()
+    )
+
+
+def trained_width(module: nn.Module, layer: str) -> int:
+    return len(module.get_parameter(f"{layer}.weight"))
+
+
+def test_shapes_alone_have_the_layers_split_too(request_blobs: Request) -> None:
+    plans = [plan_of(*steps, Equalize()) for steps in ((SPLIT,), ())]
+    made = compress(request_blobs, plans[0], recovered=False).module
+    assert tuple(made.get_parameter("2.0.weight").shape) == (8, 96)
+    keys = [model_key(request_blobs, plan, recovered=False) for plan in plans]
+    assert keys[0] != keys[1]
+    # What the inputs show decides the weights that are used, the weights alone those of a shape.
+    used = compress(request_blobs, plan_of(SPLIT)).module
+    assert not torch.equal(made.get_parameter("2.0.weight"), used.get_parameter("2.0.weight"))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "said"),
+    [({"1": 3}, "no layer '1' to split"), ({"2": 96}, "cannot be split at rank 96")],
+)
+def test_a_plan_edited_to_split_what_cannot_be_is_refused(
+    ranks: dict[str, int], said: str, request_blobs: Request
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        compress(request_blobs, plan_of(Factorize(ranks=ranks)))
