@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from edgesdk.compress.recalibrate import observe_norms, recalibrate
 from edgesdk.compress.removal import disconnected
 from edgesdk.compress.samples import sample_inputs, taken
 from edgesdk.errors import UnsupportedModel
+from edgesdk.foreign import Foreign
 from edgesdk.graph import OpGraph
 from edgesdk.planner.block_costs import countable
 from edgesdk.planner.departures import (
@@ -71,11 +72,13 @@ _BLOCK_SHARES = (0.25, 0.5, 0.75, 1.0)
 def measure_sensitivity(
     task: Task, graph: OpGraph, outputs: Sequence[OutputSpec], *, target: str,
     schemes: Sequence[Scheme], mixes: Mixes, channel_multiple: int, progress: Progress,
+    in_scheme: Callable[[Scheme], nn.Module] | None = None,
 ) -> Sensitivity:  # fmt: skip
     """Return what every width of every group and every scheme loses, unrecovered.
 
     ``target`` names whose rules say which layers can have a scheme, ``mixes`` which schemes single
-    layers may leave for which.
+    layers may leave for which. ``in_scheme`` gives the network in a scheme where its layers cannot
+    be rounded here.
     """
     inputs, batches = sample_inputs(task)
     measuring = _Measuring(task, outputs, batches, norms_follow=inputs != "example")
@@ -85,7 +88,8 @@ def measure_sensitivity(
     removable, block_notes = _removable_blocks(task, widths)
     groups = tuple(group for group in groups if group.layer in widths.groups)
     choices = width_choices(widths.full, [group.unit for group in groups], channel_multiple)
-    formats = tuple(measuring.format(scheme, target) for scheme in schemes)
+    rounded = in_scheme or (lambda scheme: measuring.simulated(scheme, target))
+    formats = tuple(measuring.format(scheme, rounded(scheme)) for scheme in schemes)
     mixes = _worth_mixing(mixes, formats)
     single = _single_layers(graph, target, mixes)
     passes = _PASSES_A_LAYER * len(single) + _PASSES_A_BLOCK * len(removable)
@@ -138,8 +142,10 @@ class _Measuring:
         self.noise = _noise(task, self.metric)
         self.notes = (_noise_note(self.noise),) if self.noise else ()
 
-    def format(self, scheme: Scheme, target: str) -> FormatPoint:
-        changed = simulate(self._model, scheme, self._batches, target=target)
+    def simulated(self, scheme: Scheme, target: str) -> nn.Module:
+        return simulate(self._model, scheme, self._batches, target=target)
+
+    def format(self, scheme: Scheme, changed: nn.Module) -> FormatPoint:
         divergence, drop = self._divergence(changed), self._drop(changed)
         return FormatPoint(
             scheme=scheme, loss=divergence.loss, disagreement=divergence.disagreement, drop=drop
@@ -300,6 +306,8 @@ def _single_layers(graph: OpGraph, target: str, mixes: Mixes) -> Departures:
 
 def _removable_blocks(task: Task, widths: WidthModel) -> tuple[list[str], tuple[str, ...]]:
     """Return the residual blocks that can go, and a note for each that looks so and cannot."""
+    if isinstance(task.model, Foreign):
+        return [], ()
     survey = survey_blocks(task.model, task.example_inputs, widths.graph)
     notes = [f"block {name} stays: {reason}" for name, reason in survey.refused.items()]
     found = []
@@ -315,6 +323,8 @@ def _scored_groups(
     task: Task,
 ) -> tuple[tuple[ChannelGroup, ...], ChannelScores | None, tuple[str, ...]]:
     """Return the prunable groups with their channels' scores, or the reason why there are none."""
+    if isinstance(task.model, Foreign):
+        return (), None, (task.model.unpruned,)
     try:
         groups = find_groups(task.model, task.example_inputs)
         if not groups:

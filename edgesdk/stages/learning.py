@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgesdk.graph import OpGraph
 from edgesdk.planner.sensing import JOINT_SHARES, METHOD, measure_sensitivity
 from edgesdk.planner.sensitivity import Sensitivity
+from edgesdk.stages.files import foreign_files
 from edgesdk.stages.request import Request
 from edgesdk.target import installed_version
 from edgesdk.trace import trace
@@ -27,16 +28,18 @@ def learn_sensitivity(request: Request, graph: OpGraph) -> Sensitivity:
 
     def build() -> Sensitivity:
         request.progress.step("Measuring sensitivity")
-        return measure_sensitivity(
-            request.task,
-            graph,
-            request.outputs,
-            target=request.target.name,
-            schemes=request.schemes,
-            mixes=request.mixes,
-            channel_multiple=multiple,
-            progress=request.progress,
-        )
+        with foreign_files(request) as in_scheme:
+            return measure_sensitivity(
+                request.task,
+                graph,
+                request.outputs,
+                target=request.target.name,
+                schemes=request.schemes,
+                mixes=request.mixes,
+                channel_multiple=multiple,
+                progress=request.progress,
+                in_scheme=in_scheme,
+            )
 
     formats = f"{request.target.name} {','.join(request.schemes)} {sorted(request.mixes.items())}"
     key = request.key_for("sensitivity", METHOD, formats, multiple, repr(JOINT_SHARES), _versions())
