@@ -25,12 +25,14 @@ class Foreign(nn.Module):
     It cannot be traced, pruned or trained here; what it computes is read from the float file.
 
     - ``title``: what to call it, as in "a Keras model".
+    - ``framework``: what runs it.
     - ``target``: the only target that its converter writes files for.
     - ``refused``: schemes it cannot have, each with the reason.
     - ``tool_versions``: what converted and ran it.
     """
 
     title: str
+    framework: str
     target: str
     refused: Mapping[Scheme, str] = {}
     tool_versions: Mapping[str, str]

@@ -38,6 +38,7 @@ class KerasModel(Foreign):
     """
 
     title = "a Keras model"
+    framework = "TensorFlow"
     target = "tflite"
     refused = {  # noqa: RUF012 - read only
         "int4_dynamic": "a Keras model has no weights here that int4 could be compared with"
