@@ -1,7 +1,7 @@
 """TensorFlow in a process of its own: the environment it lives in, and what it is asked there.
 
-It is never imported here. Beside the rest it would be: coremltools, litert-torch and
-ai-edge-litert import any TensorFlow that they find (docs/decisions/0018-keras.md).
+It is never imported here. Installed beside the rest it would be, as coremltools imports any
+TensorFlow that it finds (docs/decisions/0018-keras.md).
 """
 
 from __future__ import annotations
