@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from edgesdk.pipeline import compile_task as compile
     from edgesdk.pipeline import plan_task as make_plan
     from edgesdk.result import CompileResult
+    from edgesdk.sources.keras import keras_model
     from edgesdk.task import Batch, InputSpec, Metric, OutputSpec, Task
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Relative",
     "Task",
     "compile",
+    "keras_model",
     "make_plan",
 ]
 
@@ -35,6 +37,7 @@ _HOMES = {
     "Relative": ("edgesdk.budget", "Relative"),
     "Task": ("edgesdk.task", "Task"),
     "compile": ("edgesdk.pipeline", "compile_task"),
+    "keras_model": ("edgesdk.sources.keras", "keras_model"),
     "make_plan": ("edgesdk.pipeline", "plan_task"),
 }
 

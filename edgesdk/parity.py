@@ -142,7 +142,7 @@ def gate(parity: Parity, scheme: Scheme) -> None:
     if parity.sqnr_db is None or parity.sqnr_db < minimum:
         found = "not finite" if parity.sqnr_db is None else f"{parity.sqnr_db:.1f} dB"
         raise NoiseError(
-            f"the {scheme} file on {parity.runtime} does not follow the PyTorch model: "
+            f"the {scheme} file on {parity.runtime} does not follow the model it was made of: "
             f"signal to noise over {parity.samples} samples is {found}",
             expected=f"at least {minimum:.0f} dB",
             next_step="compile with a wider precision, or check that calibration data is real",

@@ -10,6 +10,7 @@ from edgesdk.budget import Budget, format_figure
 from edgesdk.cache import Cache, default_root
 from edgesdk.effort import Effort
 from edgesdk.errors import BudgetInfeasible, UsageError
+from edgesdk.foreign import Foreign
 from edgesdk.graph import OpGraph
 from edgesdk.output import check_output, disk_errors, writing
 from edgesdk.plan import Plan
@@ -24,6 +25,7 @@ from edgesdk.stages.bisection import naming_the_layer
 from edgesdk.stages.delegation import check_share, keep_delegated, require_delegated
 from edgesdk.stages.feedback import decide_only, find_attempt
 from edgesdk.stages.field import seal_field_run
+from edgesdk.stages.files import keep_emittable
 from edgesdk.stages.learning import learn_graph, learn_sensitivity
 from edgesdk.stages.planning import check_replay
 from edgesdk.stages.request import Devices, Request, for_graph, resolve
@@ -77,7 +79,7 @@ def compile_task(
         if plan is not None:
             check_replay(request, plan)
         graph = learn_graph(request)
-        request = for_graph(request, graph)
+        request = keep_emittable(for_graph(request, graph))
         if least is not None and plan is None:
             request = keep_delegated(request, least)
         with naming_the_layer(request):
@@ -135,7 +137,7 @@ def plan_task(
             delegate=delegate,
         )
         graph = learn_graph(request)
-        request = for_graph(request, graph)
+        request = keep_emittable(for_graph(request, graph))
         baseline = predict_baseline(request, graph)
         attempt = decide_only(request, learn_sensitivity(request, graph), baseline)
     if attempt.status == "infeasible":
@@ -181,8 +183,10 @@ def _result(request: Request, attempt: Attempt, *, artifact: Path | None) -> Com
 
 def _refuse(request: Request, attempt: Attempt) -> NoReturn:
     """Raise ``BudgetInfeasible`` with the nearest plan and how far its limits are off."""
+    model = request.task.model
+    unpruned = f"; {model.unpruned}" if isinstance(model, Foreign) else ""
     raise BudgetInfeasible(
-        f"{request.task.name} on {_where(request)}: {attempt.reason}",
+        f"{request.task.name} on {_where(request)}: {attempt.reason}{unpruned}",
         next_step=_next_step(attempt),
         result=_result(request, attempt, artifact=None),
     )

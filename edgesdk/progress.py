@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Protocol
 
 
@@ -29,3 +30,7 @@ class Silent:
 
     def show_address(self, address: str, *, is_for_phones: bool) -> None:
         """Ignore the address."""
+
+
+watching: ContextVar[Progress] = ContextVar("watching", default=Silent())  # noqa: B039 - no state
+"""Who watches while a task is loaded, before there is a request that says so."""

@@ -27,8 +27,8 @@ from edgesdk.user_code import user_code
 _Item = TypeVar("_Item")
 
 _FORMS = (
-    "demo:NAME, path/to/file.py:function, package.module:function, FILE.pt2, a Hugging Face model "
-    "folder or timm:NAME"
+    "demo:NAME, path/to/file.py:function, package.module:function, FILE.pt2, FILE.keras, a "
+    "SavedModel folder, a Hugging Face model folder or timm:NAME"
 )
 _FUNCTION = "a function without arguments that returns a Task"
 
@@ -40,8 +40,9 @@ def load_task(reference: str, *, allow_pickle: bool = False) -> Task:
     a function without arguments that returns a Task. The file's folder (for a module: the
     current folder) comes first on ``sys.path``, as when Python runs a script.
 
-    ``FILE.pt2``, a folder of Hugging Face's, ``random:FOLDER`` and ``timm:NAME`` give a model and
-    no data: see ``edgesdk.sources``. ``allow_pickle`` also takes weights that are pickles.
+    ``FILE.pt2``, ``FILE.keras``, a SavedModel folder, a folder of Hugging Face's, ``random:FOLDER``
+    and ``timm:NAME`` give a model and no data: see ``edgesdk.sources``. ``allow_pickle`` also takes
+    weights that are pickles.
 
     Raises ``UsageError`` for a malformed reference or an unknown demo, ``TaskError`` for anything
     wrong with the user's code: not found, raises, or returns something else.
@@ -69,6 +70,10 @@ def _without_code(reference: str, *, allow_pickle: bool) -> Task | None:
 
         return load_timm(reference.removeprefix("timm:"))
     path = Path(reference.removeprefix("random:"))
+    if is_keras(reference):
+        from edgesdk.sources.keras import load_keras
+
+        return load_keras(path)
     if (reference and path.is_dir()) or path.name == "config.json":
         from edgesdk.sources.huggingface import load_huggingface
 
@@ -84,6 +89,12 @@ def _without_code(reference: str, *, allow_pickle: bool) -> Task | None:
 
         return load_pt2(path)
     return None
+
+
+def is_keras(reference: str) -> bool:
+    """Return whether a reference names a file of Keras' or a SavedModel's folder."""
+    path = Path(reference)
+    return path.suffix.lower() in (".keras", ".h5", ".hdf5") or (path / "saved_model.pb").is_file()
 
 
 def _find_demo(name: str) -> Callable[[], Task]:

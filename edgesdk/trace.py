@@ -34,6 +34,7 @@ from torch.export.graph_signature import InputKind
 
 from edgesdk.document import from_builtins
 from edgesdk.errors import ProfileError, TaskError, UnsupportedModel
+from edgesdk.foreign import Foreign
 from edgesdk.graph import Attribute, Op, OpGraph, TensorInfo, TensorRole
 from edgesdk.in_place import find_change
 from edgesdk.macs import count_macs
@@ -143,8 +144,11 @@ def trace(module: nn.Module, example_inputs: Tensors, *, name: str) -> OpGraph:
     """Return what the module computes on inputs of these shapes, in eval mode.
 
     Parameters are named as in ``state_dict``. Raises what ``export_model`` raises, and
-    ``UnsupportedModel`` for control flow inside the graph or shapes that depend on data.
+    ``UnsupportedModel`` for control flow inside the graph or shapes that depend on data. A foreign
+    network's graph is that of the file which its own converter makes.
     """
+    if isinstance(module, Foreign):
+        return module.graph(example_inputs, name)
     return _build(_exported_nodes(export_model(module, example_inputs)), name)
 
 

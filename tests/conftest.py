@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import sys
@@ -16,9 +17,11 @@ from reference import REFERENCE_DEVICE, REFERENCE_TARGET, Register
 
 from edgesdk.device import DeviceProfile
 from edgesdk.device_files import load_device
+from edgesdk.errors import TargetUnavailable
 from edgesdk.running import worker
 from edgesdk.running.process import ArtifactProcess
 from edgesdk.running.wire import Array
+from edgesdk.sources.tensorflow import ENVIRONMENT, VARIABLE
 from edgesdk.target import Arrays, find_target, target_names
 
 settings.register_profile("edgesdk", deadline=None, derandomize=True, database=None)
@@ -50,6 +53,30 @@ def seeds() -> None:
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
+
+
+@pytest.fixture(scope="session")
+def tensorflow_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with TensorFlow, installed once for all workers of this run."""
+    if VARIABLE in os.environ:
+        return Path(os.environ[VARIABLE])
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tensorflow"
+    shared.mkdir(exist_ok=True)
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            return ENVIRONMENT.prepare(shared)
+        except TargetUnavailable as lack:
+            if os.environ.get("EDGESDK_REQUIRE_PROGRAMS"):
+                raise
+            pytest.skip(f"TensorFlow cannot be installed here: {lack.found}")
+
+
+@pytest.fixture
+def tensorflow(tensorflow_python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras models can be loaded."""
+    monkeypatch.setenv(VARIABLE, str(tensorflow_python))
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from edgesdk.cli.console import (
     split_stdout,
 )
 from edgesdk.errors import EdgeSDKError, UsageError
+from edgesdk.progress import watching
 
 app = typer.Typer(
     name="edgesdk",
@@ -116,6 +117,7 @@ def run(arguments: Sequence[str]) -> int:
 def _main(arguments: Sequence[str], stdout: TextIO, *, as_json: bool) -> int:
     with RichProgress(quiet="--quiet" in arguments) as shown:
         progress.set(shown)
+        watching.set(shown)
         try:
             answer: Any = app(list(arguments) or ["--help"], "edgesdk", standalone_mode=False)
         except typer.Exit as leave:

@@ -213,7 +213,7 @@ def show_result(result: CompileResult, console: Console) -> None:
         console.print(_elsewhere_table(result))
     if result.parity is not None:
         scored = any("accuracy" in section for section in sections)
-        what = "Accuracy and parity" if scored else "Accuracy: not measured. Parity with PyTorch"
+        what = "Accuracy and parity" if scored else "Accuracy: not measured. Parity"
         console.print(f"{what}: {result.parity.status} ({result.parity.runtime})", soft_wrap=True)
     for reason in result.plan.reasons:
         console.print(f"- {reason}", highlight=False)

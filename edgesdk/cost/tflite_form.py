@@ -43,12 +43,13 @@ def tflite_form(
     graph: OpGraph, scheme: Scheme, *, integer_io: bool,
     formats: Mapping[str, Scheme] = MappingProxyType({}),
 ) -> FileForm:  # fmt: skip
-    """Return what the file of a graph holds; a graph read from a file is taken at its word.
+    """Return what the file of a graph holds; a graph read from a file is taken at its word, and one
+    read from a float file as the quantizer will leave it.
 
     ``formats`` names the operators that have another scheme than the network.
     """
     if any("operator" in op.attributes for op in graph.ops):
-        return form_of_file(graph)
+        return form_of_file(graph, scheme, integer_io=integer_io)
     return _Lowering(unrolled(graph), scheme, integer_io=integer_io, formats=formats).form()
 
 

@@ -157,13 +157,22 @@ def _reasons(
     )
     reasons.append(
         f"Expected loss before recovery is {assessment.expected_loss:.4g} ({unit} from the "
-        f"original's outputs on {sensitivity.samples} {sensitivity.inputs} inputs); channels are "
-        f"ranked by {sensitivity.importance}, widths are multiples of "
-        f"{sensitivity.channel_multiple}, or halves of it."
+        f"original's outputs on {sensitivity.samples} {sensitivity.inputs} inputs)"
+        + _ranking(sensitivity)
     )
     reasons.extend(f"{scheme} is not offered: {why}." for scheme, why in refused.items())
     reasons.extend(f"Note: {note}." for note in sensitivity.notes)
     return tuple(reasons)
+
+
+def _ranking(sensitivity: Sensitivity) -> str:
+    """Return how channels are chosen, nothing where there are none to choose."""
+    if not sensitivity.curves:
+        return "."
+    return (
+        f"; channels are ranked by {sensitivity.importance}, widths are multiples of "
+        f"{sensitivity.channel_multiple}, or halves of it."
+    )
 
 
 def _drop_limit(decision: Decision) -> float | None:

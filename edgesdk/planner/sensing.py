@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -21,6 +21,7 @@ from edgesdk.compress.recalibrate import observe_norms, recalibrate
 from edgesdk.compress.removal import disconnected
 from edgesdk.compress.samples import sample_inputs, taken
 from edgesdk.errors import UnsupportedModel
+from edgesdk.foreign import Foreign
 from edgesdk.graph import OpGraph
 from edgesdk.planner.block_costs import countable
 from edgesdk.planner.departures import (
@@ -73,11 +74,13 @@ _BLOCK_SHARES = (0.25, 0.5, 0.75, 1.0)
 def measure_sensitivity(
     task: Task, graph: OpGraph, outputs: Sequence[OutputSpec], *, target: str,
     schemes: Sequence[Scheme], mixes: Mixes, channel_multiple: int, progress: Progress,
+    in_scheme: Callable[[Scheme], nn.Module] | None = None,
 ) -> Sensitivity:  # fmt: skip
     """Return what every width of every group and every scheme loses, unrecovered.
 
     ``target`` names whose rules say which layers can have a scheme, ``mixes`` which schemes single
-    layers may leave for which.
+    layers may leave for which. ``in_scheme`` gives the network in a scheme where its layers cannot
+    be rounded here.
     """
     inputs, batches = sample_inputs(task)
     measuring = _Measuring(task, outputs, batches, norms_follow=inputs != "example")
@@ -87,7 +90,8 @@ def measure_sensitivity(
     removable, block_notes = _removable_blocks(task, widths)
     groups = tuple(group for group in groups if group.layer in widths.groups)
     choices = width_choices(widths.full, [group.unit for group in groups], channel_multiple)
-    formats = tuple(measuring.format(scheme, target) for scheme in schemes)
+    rounded = in_scheme or (lambda scheme: measuring.simulated(scheme, target))
+    formats = tuple(measuring.format(scheme, rounded(scheme)) for scheme in schemes)
     mixes = _worth_mixing(mixes, formats)
     single = _single_layers(graph, target, mixes)
     passes = _PASSES_A_LAYER * len(single) + _PASSES_A_BLOCK * len(removable)
@@ -140,8 +144,7 @@ class _Measuring:
         self.noise = _noise(task, self.metric)
         self.notes = (_noise_note(self.noise),) if self.noise else ()
 
-    def format(self, scheme: Scheme, target: str) -> FormatPoint:
-        changed = self._simulated(scheme, target)
+    def format(self, scheme: Scheme, changed: nn.Module) -> FormatPoint:
         divergence, drop = self._divergence(changed), self._drop(changed)
         return FormatPoint(
             scheme=scheme, loss=divergence.loss, disagreement=divergence.disagreement, drop=drop
@@ -149,11 +152,12 @@ class _Measuring:
 
     def layer(self, alone: Departure, target: str) -> LayerPoint:
         """Return what one layer loses in a scheme while the rest of the network stays float."""
-        changed = self._simulated("fp32", target, alone)
+        changed = self.simulated("fp32", target, alone)
         loss = self._divergence(changed).loss
         return LayerPoint(layer=alone.layer, scheme=alone.scheme, loss=loss)
 
-    def _simulated(self, scheme: Scheme, target: str, *alone: Departure) -> nn.Module:
+    def simulated(self, scheme: Scheme, target: str, *alone: Departure) -> nn.Module:
+        """Return the network in a scheme, single layers perhaps in another."""
         layer_schemes = dict(alone)
         has_palette = not {scheme, *layer_schemes.values()}.isdisjoint(PALETTE_BITS)
         return simulate(
@@ -316,6 +320,8 @@ def _single_layers(graph: OpGraph, target: str, mixes: Mixes) -> Departures:
 
 def _removable_blocks(task: Task, widths: WidthModel) -> tuple[list[str], tuple[str, ...]]:
     """Return the residual blocks that can go, and a note for each that looks so and cannot."""
+    if isinstance(task.model, Foreign):
+        return [], ()
     survey = survey_blocks(task.model, task.example_inputs, widths.graph)
     notes = [f"block {name} stays: {reason}" for name, reason in survey.refused.items()]
     found = []
@@ -331,6 +337,8 @@ def _scored_groups(
     task: Task,
 ) -> tuple[tuple[ChannelGroup, ...], ChannelScores | None, tuple[str, ...]]:
     """Return the prunable groups with their channels' scores, or the reason why there are none."""
+    if isinstance(task.model, Foreign):
+        return (), None, (task.model.unpruned,)
     try:
         groups = find_groups(task.model, task.example_inputs)
         if not groups:

@@ -141,7 +141,11 @@ def _attribute(config: Any, name: str, default: Any) -> Any:
 
 def _read_config(path: Path) -> Any:
     if not path.is_file():
-        raise TaskError(f"{path} does not exist", expected=f"a model folder with a {CONFIG}")
+        raise TaskError(
+            f"{path} does not exist",
+            expected=f"a Hugging Face model folder with a {CONFIG}, or a SavedModel of TensorFlow "
+            "with a saved_model.pb",
+        )
     if path.stat().st_size > _LARGEST_CONFIG_BYTES:
         raise TaskError(f"{path} is larger than a configuration is")
     try:

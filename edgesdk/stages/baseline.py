@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from edgesdk.figure import Figure, FigureName, Figures, own_figures
+from edgesdk.foreign import Foreign
 from edgesdk.graph import OpGraph
 from edgesdk.layer_format import LayerSchemes
 from edgesdk.planner.prediction import predict_costs
@@ -97,10 +98,12 @@ def establish_baseline(request: Request, graph: OpGraph) -> Baseline:
 def with_accuracy(
     request: Request, baseline: Mapping[FigureName, Figure]
 ) -> Mapping[FigureName, Figure]:
-    """Return the baseline's figures with the original PyTorch model's test score among them."""
+    """Return the baseline's figures with the original model's test score among them."""
     if request.task.evaluate is None:
         return baseline
     score = score_original(request, "test")
-    source = f"the original in PyTorch, {score.samples} test samples"
+    model = request.task.model
+    framework = model.framework if isinstance(model, Foreign) else "PyTorch"
+    source = f"the original in {framework}, {score.samples} test samples"
     accuracy = Figure(value=score.value, standing="verified", source=source)
     return {**baseline, "accuracy": accuracy}

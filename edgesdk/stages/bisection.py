@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from edgesdk.compressed import CompressedModel
 from edgesdk.errors import EdgeSDKError, ParityError
+from edgesdk.foreign import Foreign
 from edgesdk.parity import MINIMUM_SQNR_DB, sqnr_db
 from edgesdk.running.adapter import artifact_predict
 from edgesdk.stages.proof import start
@@ -66,8 +67,10 @@ def find_fault(request: Request, model: CompressedModel) -> Fault | None:
     """Return where an emitted model first goes wrong, None where no beginning of it does.
 
     Emits about log2 of the number of layers networks. A beginning that the target cannot emit
-    tells nothing and is passed over.
+    tells nothing and is passed over. A foreign network has no beginnings.
     """
+    if isinstance(model.module, Foreign):
+        return None
     inputs = model.samples(_SAMPLES)
     layers = order = _layers_in_order(model.module, inputs)
     minimum = MINIMUM_SQNR_DB[model.coarsest]

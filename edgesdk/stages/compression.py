@@ -16,6 +16,8 @@ from edgesdk.compress.prune import prune
 from edgesdk.compress.recalibrate import recalibrated_for
 from edgesdk.compress.samples import sample_inputs
 from edgesdk.compressed import CompressedModel
+from edgesdk.errors import UnsupportedModel
+from edgesdk.foreign import Foreign
 from edgesdk.plan import (
     AdaRound,
     BiasCorrection,
@@ -50,6 +52,11 @@ def compress(request: Request, plan: Plan, *, recovered: bool = True) -> Compres
     what they have in common; a killed training run resumes from its last epoch.
     """
     module = request.task.model
+    if isinstance(module, Foreign) and any(not isinstance(s, Quantize) for s in plan.steps):
+        raise UnsupportedModel(
+            f"the plan changes more than the precision, and {module.unpruned}",
+            expected="a plan whose only step is to quantize",
+        )
     for index, step in enumerate(plan.steps):
         if isinstance(step, Prune):
             module = _pruned(request, step, module, recovered=recovered)

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from edgesdk.compress.factorize import survey_splits
+from edgesdk.foreign import Foreign
 from edgesdk.graph import OpGraph
 from edgesdk.low_rank import Splits
 from edgesdk.planner.sensing import JOINT_SHARES, METHOD, measure_sensitivity
 from edgesdk.planner.sensitivity import Sensitivity
 from edgesdk.planner.split_sensing import SPLIT_METHOD, measure_splits
 from edgesdk.planner.splits import gaining_splits, possible_splits
+from edgesdk.stages.files import foreign_files
 from edgesdk.stages.request import Request
 from edgesdk.target import installed_version
 from edgesdk.trace import trace
@@ -37,16 +39,18 @@ def learn_sensitivity(request: Request, graph: OpGraph) -> Sensitivity:
 
     def build() -> Sensitivity:
         request.progress.step("Measuring sensitivity")
-        return measure_sensitivity(
-            request.task,
-            graph,
-            request.outputs,
-            target=request.target.name,
-            schemes=request.schemes,
-            mixes=request.mixes,
-            channel_multiple=multiple,
-            progress=request.progress,
-        )
+        with foreign_files(request) as in_scheme:
+            return measure_sensitivity(
+                request.task,
+                graph,
+                request.outputs,
+                target=request.target.name,
+                schemes=request.schemes,
+                mixes=request.mixes,
+                channel_multiple=multiple,
+                progress=request.progress,
+                in_scheme=in_scheme,
+            )
 
     formats = f"{request.target.name} {','.join(request.schemes)} {sorted(request.mixes.items())}"
     key = request.key_for("sensitivity", METHOD, formats, multiple, repr(JOINT_SHARES), _versions())
@@ -57,6 +61,8 @@ def learn_sensitivity(request: Request, graph: OpGraph) -> Sensitivity:
 def _with_splits(request: Request, graph: OpGraph, known: Sensitivity, key: str) -> Sensitivity:
     """Return the sensitivity with what the layers lose that may become two, where some device
     gains by it; ``key`` is that of what is known."""
+    if isinstance(request.task.model, Foreign):
+        return known
     possible = possible_splits(graph, request.runtime.channel_multiple)
     splits = gaining_splits(
         graph,

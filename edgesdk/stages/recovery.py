@@ -17,6 +17,7 @@ from edgesdk.compress.fold import fold_batch_norms
 from edgesdk.compress.pace import sample_seconds
 from edgesdk.compress.rounding import QUANTIZERS, Rounding
 from edgesdk.compress.training import count_training
+from edgesdk.foreign import Foreign
 from edgesdk.plan import Distil, Finetune, Qat
 from edgesdk.planner.explanation import Recovery
 from edgesdk.stages.request import Request
@@ -36,6 +37,8 @@ class Recoverer:
     def recovery(self) -> Recovery:
         """Return the training that follows pruning, and the reason for it."""
         task, effort = self.request.task, self.request.effort
+        if isinstance(task.model, Foreign):
+            return Recovery(step=None, reason=f"{task.model.unpruned}.")
         if effort.spending.trainings == 0:
             return Recovery(step=None, reason=f"Effort {effort.name!r} trains nothing.")
         if task.finetune is not None:

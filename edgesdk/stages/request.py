@@ -17,6 +17,7 @@ from edgesdk.device_files import load_device
 from edgesdk.effort import Effort
 from edgesdk.errors import TargetUnavailable, UnsupportedModel, UsageError, unknown_name
 from edgesdk.figure import Figures
+from edgesdk.foreign import Foreign
 from edgesdk.graph import OpGraph
 from edgesdk.host_runtime import HostRuntime
 from edgesdk.layer_format import scheme_refusal
@@ -98,7 +99,9 @@ class Request:
     @property
     def mixes(self) -> Mixes:
         """The schemes that single layers may leave the network's for, where the target mixes: on
-        every device."""
+        every device. Of a foreign network no single layer is looked at."""
+        if isinstance(self.task.model, Foreign):
+            return {}
         first, *others = (self.target.capability(r).mixes for r in self.runtimes.values())
         shared = {
             base: tuple(s for s in schemes if all(s in other.get(base, ()) for other in others))
@@ -127,7 +130,9 @@ class Request:
     def tool_versions(self) -> dict[str, str]:
         """The versions that decide what emitting gives, for cache keys and manifests."""
         packages = {p.name: p.found for p in self.target.toolchain().packages if p.found}
-        return {"torch": str(torch.__version__), **packages}
+        model = self.task.model
+        own = model.tool_versions if isinstance(model, Foreign) else {}
+        return {"torch": str(torch.__version__), **packages, **own}
 
     def key_for(self, *parts: object) -> str:
         """Return a cache key for something that depends on the task, on ``parts`` and on us."""
@@ -147,7 +152,7 @@ def resolve(
     """
     profile, *rest = profiles = _profiles(device)
     bench = _check_bench(bench, profile)
-    target = common_target(profiles, target)
+    target = common_target(profiles, _own_target(task, profiles, target))
     for each in profiles:
         _check_target(each, target)
     first = _runtime(profile, target, delegate)
@@ -181,7 +186,8 @@ def resolve(
         schemes=offer.schemes,
         refused=offer.refused,
         baseline_scheme=offer.baseline,
-        quantizer=capability.quantizer,
+        # Its rules are for networks that can be prepared for them.
+        quantizer=None if isinstance(task.model, Foreign) else capability.quantizer,
         budget=budget,
         effort=effort,
         accelerator=find_accelerator(accelerator),
@@ -225,6 +231,28 @@ def _offer(
     return _Offer(schemes=tuple(schemes), refused=refused, baseline=floats[0])
 
 
+def _own_target(task: Task, profiles: Sequence[DeviceProfile], target: str | None) -> str | None:
+    """Return the only target of a foreign network, for others the one asked for."""
+    model = task.model
+    if not isinstance(model, Foreign):
+        return target
+    instead = f"convert {model.title} to PyTorch, which goes to every target"
+    if target not in (None, model.target):
+        raise UsageError(
+            f"{model.title} goes to target {model.target!r} alone, not to {target!r}: its "
+            "converter writes no other files",
+            next_step=f"leave --target out, or {instead}",
+        )
+    for profile in profiles:
+        if model.target not in profile.targets:
+            raise UsageError(
+                f"{model.title} goes to target {model.target!r} alone, and {profile.title} has "
+                f"{', '.join(profile.targets)}",
+                next_step=f"choose another device, or {instead}",
+            )
+    return model.target
+
+
 def _profiles(device: Devices) -> list[DeviceProfile]:
     given = [device] if isinstance(device, str | DeviceProfile) else list(device)
     if not given:
@@ -244,6 +272,8 @@ def _refused_elsewhere(target: Target, others: Sequence[Member]) -> dict[Scheme,
 def _refused(task: Task, capability: Capability) -> dict[Scheme, str]:
     """Return the schemes that target, runtime or the task's data rule out, each with the reason."""
     refused = dict(capability.refused)
+    if isinstance(task.model, Foreign):
+        refused = {**task.model.refused, **refused}
     if task.calibration is None:
         for scheme in CALIBRATED_SCHEMES:
             reason = "the task has no calibration data to find activation ranges with"

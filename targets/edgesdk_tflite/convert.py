@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.export import ExportedProgram
 
 from edgesdk.compressed import CompressedModel
 from edgesdk.errors import UnsupportedModel
+from edgesdk.foreign import Foreign
 from edgesdk.task import Tensors
 from edgesdk.trace import export_model
 from edgesdk_tflite.attribution import linear_weights
@@ -25,7 +27,7 @@ from edgesdk_tflite.layout import (
     without_transpositions,
     wrap,
 )
-from edgesdk_tflite.naming import name_tensors
+from edgesdk_tflite.naming import layer_in_hierarchy, name_tensors
 from edgesdk_tflite.quiet import captured_output
 
 SIGNATURE = "serving_default"
@@ -50,7 +52,10 @@ def convert_float(model: CompressedModel) -> FloatFile:
     Inputs and outputs are named after ``model.inputs`` and ``model.outputs`` and lie in the
     layout that ``edgesdk_tflite.layout`` describes. Raises ``UnsupportedModel`` naming layer and
     operator where the model cannot be traced or holds what LiteRT has no operator for.
+    A foreign network is converted by its own framework.
     """
+    if isinstance(model.module, Foreign):
+        return _adopt(model.module, model)
     program = export_model(model.module, model.example_inputs)
     made_of = _digest(program, model)
     if made_of not in _LAST:
@@ -58,6 +63,27 @@ def convert_float(model: CompressedModel) -> FloatFile:
         _LAST.clear()
         _LAST[made_of] = converted
     return _LAST[made_of]
+
+
+def _adopt(network: Foreign, model: CompressedModel) -> FloatFile:
+    """Return a foreign network's float file under the task's names, in the layout it has."""
+    named = name_tensors(
+        network.float_file(model.example_inputs),
+        [spec.name for spec in model.inputs],
+        [spec.name for spec in model.outputs],
+        network.layer_of,
+        {},
+    )
+    _require_builtin_operators(named.content, named.layer_of)
+    file = parse_model(named.content)
+    return FloatFile(
+        content=named.content,
+        layout=Layout(
+            inputs=tuple(tuple(range(len(t.shape))) for t in file.inputs.values()),
+            outputs=tuple(tuple(range(len(t.shape))) for t in file.outputs.values()),
+        ),
+        layer_of=named.layer_of,
+    )
 
 
 def _digest(program: ExportedProgram, model: CompressedModel) -> str:
@@ -97,7 +123,7 @@ def _convert_in(layout: Layout, model: CompressedModel, layers: Mapping[str, str
         content,
         [spec.name for spec in model.inputs],
         [spec.name for spec in model.outputs],
-        layers,
+        partial(layer_in_hierarchy, layers),
         linear_weights(model.module),
     )
     _require_builtin_operators(named.content, named.layer_of)

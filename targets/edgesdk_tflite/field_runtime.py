@@ -6,11 +6,8 @@ It needs NumPy 1, which nothing else here can be installed with, so it is driven
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from edgesdk.artifact import inside
-from edgesdk.errors import ArtifactError, TargetUnavailable, UsageError
+from edgesdk.environment import Environment
+from edgesdk.errors import ArtifactError, UsageError
 from edgesdk.measurement import RuntimeIdentity
 from edgesdk.target import Arrays, Emission
 from edgesdk_tflite.flatbuffer import read_model
@@ -27,12 +25,15 @@ from edgesdk_tflite.session import host_platform
 NAME = "tflite-runtime"
 VERSION = "2.14.0"
 REQUIREMENTS = (f"{NAME}=={VERSION}", "numpy==1.26.4")
-NEWEST_PYTHON = (3, 11)
-"""tflite-runtime 2.14.0 has no wheel for a newer Python, and there is no later version."""
-_PYTHONS = ("python3.11", "python3.10")
+_ENVIRONMENT = Environment(
+    name=NAME,
+    version=VERSION,
+    requirements=REQUIREMENTS,
+    # It has no wheel for a newer Python, and there is no later version.
+    pythons=((3, 11), (3, 10)),
+    otherwise="name with --python the Python of an environment that has them",
+)
 _WORKER = Path(__file__).with_name("field_worker.py")
-_COMPLETE = "complete"
-_INSTALL_TIMEOUT_S = 900.0
 _RUN_TIMEOUT_S = 900.0
 _MOST_OUTPUT_BYTES = 1 << 31
 
@@ -42,21 +43,7 @@ def prepare_environment(cache: Path) -> Path:
 
     Raises ``TargetUnavailable`` where no fitting Python is here or the packages cannot be had.
     """
-    folder = cache / "runtimes" / f"{NAME}-{VERSION}"
-    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    if (folder / _COMPLETE).exists():
-        return python
-    base = _find_python()
-    shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run has left
-    try:
-        _install([base, "-m", "venv", str(folder)])
-        _install([str(python), "-m", "pip", "install", "--quiet", "--only-binary=:all:",
-                  "--disable-pip-version-check", *REQUIREMENTS])  # fmt: skip
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    (folder / _COMPLETE).touch()
-    return python
+    return _ENVIRONMENT.prepare(cache)
 
 
 def run_in_field(python: Path, folder: Path, emission: Emission, stacked: Arrays) -> tuple[
@@ -130,35 +117,3 @@ def _read(path: Path, count: int) -> Arrays:
 
 def _places(order: Sequence[int]) -> str:
     return ",".join(map(str, order))
-
-
-def _find_python() -> str:
-    """Return a Python that there is a wheel for: this one, else one on the path."""
-    if sys.version_info[:2] <= NEWEST_PYTHON:
-        return sys.executable
-    found = next((path for name in _PYTHONS if (path := shutil.which(name))), None)
-    if found is None:
-        raise TargetUnavailable(
-            f"{NAME} {VERSION} has no wheel for Python {sys.version_info[0]}.{sys.version_info[1]}",
-            expected=f"one of {', '.join(_PYTHONS)} on the path",
-            next_step=f"install one of them, or name with --python one that has {NAME}",
-        )
-    return found
-
-
-def _install(words: Sequence[str]) -> None:
-    try:
-        done = subprocess.run(  # noqa: S603 - a list of words, no shell
-            words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_INSTALL_TIMEOUT_S,
-            check=False,
-        )  # fmt: skip
-        problem = done.stderr.decode(errors="replace").strip() if done.returncode else None
-    except subprocess.TimeoutExpired:
-        problem = f"it did not end within {_INSTALL_TIMEOUT_S:g} s"
-    if problem is not None:
-        last = (problem.splitlines() or ["no word"])[-1]
-        raise TargetUnavailable(
-            f"the environment for {NAME} {VERSION} cannot be made: {last}",
-            expected=f"a package index that has {' and '.join(REQUIREMENTS)}",
-            next_step="name with --python the Python of an environment that has them",
-        )

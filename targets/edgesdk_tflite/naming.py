@@ -5,7 +5,7 @@ The converter names every tensor after the Python classes around it, a third of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,13 +41,13 @@ class _Names:
 
 
 def name_tensors(
-    content: bytes, inputs: Sequence[str], outputs: Sequence[str], layers: Mapping[str, str],
+    content: bytes, inputs: Sequence[str], outputs: Sequence[str], layer_of: Callable[[str], str],
     weights: Mapping[str, NDArray[np.float32]],
 ) -> Named:  # fmt: skip
     """Return a converted file with its signature and tensors renamed, otherwise unchanged.
 
     ``inputs`` and ``outputs`` are the task's names in the model's order, which becomes the
-    signature's order; ``layers`` gives the module path for each name below the model's own, and
+    signature's order; ``layer_of`` gives the layer for a name of the converter's (empty: none), and
     ``weights`` the linear layers' own, which tell them apart where names do not.
     """
     model = unpack(content)
@@ -55,7 +55,7 @@ def name_tensors(
     signature.inputs = _reordered(signature.inputs, "args", inputs)
     signature.outputs = _reordered(signature.outputs, "output", outputs)
     layer_of_operator = [
-        _layer_by_weight(model, graph, op, weights, named=_layer(model, graph, op, layers))
+        _layer_by_weight(model, graph, op, weights, named=_layer(model, graph, op, layer_of))
         for op in items(graph.operators)
     ]
     names, given = _Names(), dict[int, str]()
@@ -69,13 +69,21 @@ def name_tensors(
                 given[int(index)] = names.take(base)
     for index, tensor in enumerate(graph.tensors):
         tensor.name = given.get(index) or names.take("unused")
-    layer_of = {
+    known = {
         given[int(index)]: layer
         for op, layer in zip(items(graph.operators), layer_of_operator, strict=True)
         for index in items(op.outputs)
         if layer
     }
-    return Named(content=pack(model), layer_of=layer_of)
+    return Named(content=pack(model), layer_of=known)
+
+
+def layer_in_hierarchy(layers: Mapping[str, str], name: str) -> str:
+    """Return the module path of a name that litert-torch gave, empty where it is no layer's.
+
+    ``layers`` has a path for each name below the model's own.
+    """
+    return layers.get("/".join(name.split("/")[_AROUND_THE_MODEL:]), "")
 
 
 def _reordered(entries: list[Any], prefix: str, names: Sequence[str]) -> list[Any]:
@@ -99,15 +107,15 @@ def _reordered(entries: list[Any], prefix: str, names: Sequence[str]) -> list[An
     return found
 
 
-def _layer(model: Any, graph: Any, op: Any, layers: Mapping[str, str]) -> str:
+def _layer(model: Any, graph: Any, op: Any, layer_of: Callable[[str], str]) -> str:
     """Return the layer of an operator: its kernel's, whose name no fused activation replaces."""
     kernels = [op.inputs[i] for i in KERNEL_INPUTS.get(operator_name(model, op), ())]
     constant = [i for i in kernels if model.buffers[graph.tensors[i].buffer].data is not None]
     for index in (*constant, *items(op.outputs)):
         # Operators that were fused are listed one after the other, the first to compute last.
         for hierarchy in reversed((graph.tensors[index].name or b"").decode().split(";")):
-            layer = layers.get("/".join(hierarchy.split("/")[_AROUND_THE_MODEL:]))
-            if layer is not None:
+            layer = layer_of(hierarchy)
+            if layer:
                 return layer
     return ""
 

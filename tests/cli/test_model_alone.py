@@ -31,7 +31,7 @@ def test_the_file_is_verified_and_accuracy_is_not_measured(
     device = ("--device", "raspberry_pi_5", "--target", "tflite")
     code, text = asking("compile", saved, *device, "-o", str(tmp_path / "out"))
     assert code == 0
-    assert "Accuracy: not measured. Parity with PyTorch: verified (litert)" in text
+    assert "Accuracy: not measured. Parity: verified (litert)" in text
     assert "int8 is not offered: the task has no calibration data" in text
     report = (tmp_path / "out" / "REPORT.md").read_text(encoding="utf-8")
     assert "not measured" in report

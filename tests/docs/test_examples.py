@@ -70,8 +70,10 @@ def workplace(
 
 
 @pytest.mark.parametrize("page", _executable_pages())
-def test_page_runs(page: Path, workplace: Path) -> None:
+def test_page_runs(page: Path, workplace: Path, request: pytest.FixtureRequest) -> None:
     """A page's blocks run in order, in one folder, as someone reading it would type them."""
+    if any("keras" in block.text for block in read_blocks(page) if _is_executable(block)):
+        request.getfixturevalue("tensorflow")  # installed once for all tests
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in read_blocks(page):
         if not _is_executable(block):

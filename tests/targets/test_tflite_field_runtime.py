@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from edgesdk.pipeline import compile_task
 from edgesdk.scheme import Scheme
 from edgesdk.target import Arrays, FieldRunner
 from edgesdk.verification import emission_of, verify_in_field
-from edgesdk_tflite import TARGET, field_runtime
+from edgesdk_tflite import TARGET
 from edgesdk_tflite.field_runtime import NAME, VERSION, prepare_environment, run_in_field
 
 pytestmark = pytest.mark.toolchain
@@ -121,30 +120,6 @@ print('{{"version": "2.14.0"}}')"""
     result = verify_in_field(artifact, NAME, stub(tmp_path, script))
     [check] = [check for check in result.checks if not check.passed]
     assert check.name == "golden vectors"
-
-
-def test_an_environment_that_cannot_be_made_says_how_to_go_on(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Nothing half-made is left behind."""
-
-    def refuse(words: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.CompletedProcess(words, 1, b"", b"ERROR: No matching distribution")
-
-    monkeypatch.setattr(field_runtime.subprocess, "run", refuse)
-    with pytest.raises(TargetUnavailable, match="No matching distribution") as raised:
-        prepare_environment(tmp_path)
-    assert "--python" in str(raised.value.next_step)
-    assert not any(tmp_path.rglob("complete"))
-
-
-def test_a_python_that_is_too_new_needs_an_older_one_on_the_path(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(field_runtime.sys, "version_info", (3, 14, 0))
-    monkeypatch.setattr(field_runtime.shutil, "which", lambda _: None)
-    with pytest.raises(TargetUnavailable, match=r"no wheel for Python 3\.14"):
-        prepare_environment(tmp_path)
 
 
 def test_an_unknown_runtime_is_refused_before_any_work(tmp_path: Path) -> None:
