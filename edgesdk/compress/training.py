@@ -96,6 +96,10 @@ class Run:
         return float(self.step.learning_rate / 2**self.progress.backoffs)
 
 
+TrainEpoch = Callable[[Run], EpochReport]
+"""Train a run's next epoch, wherever that is, and leave the run as it then stands."""
+
+
 def check_training(step: Training) -> None:
     """Raise ``UsageError`` naming the numbers of a step that training cannot have."""
     wrong = {
@@ -147,10 +151,14 @@ def start_run(
     )
 
 
-def train(run: Run, *, checkpoint: Path | None, on_epoch: OnEpoch | None) -> nn.Module:
+def train(
+    run: Run, *, checkpoint: Path | None, on_epoch: OnEpoch | None,
+    train_epoch: TrainEpoch | None = None,
+) -> nn.Module:  # fmt: skip
     """Carry the run to its end and return the student with its best weights, on the CPU.
 
     With ``checkpoint`` the run starts where that left off and saves its state after every epoch.
+    ``train_epoch`` trains an epoch somewhere else than here and brings the run up to it.
     """
     note = resume(run, checkpoint)
     if run.progress.epoch == 0:
@@ -158,7 +166,7 @@ def train(run: Run, *, checkpoint: Path | None, on_epoch: OnEpoch | None) -> nn.
         if on_epoch is not None and given is not None:
             on_epoch(given)
     while not run.progress.stopped:
-        report = run_epoch(run)
+        report = (train_epoch or run_epoch)(run)
         if checkpoint is not None:
             save_checkpoint(checkpoint, state_of(run))
         if on_epoch is not None:
@@ -220,7 +228,8 @@ def state_of(run: Run) -> TrainingState:
     )
 
 
-def _restore(run: Run, state: TrainingState) -> None:
+def restore(run: Run, state: TrainingState) -> None:
+    """Put a run where ``state_of`` found it."""
     run.progress, run.best = state.progress, state.best
     set_weights(run.student, state.weights)
     set_moments(run.optimizer, state.optimizer)
@@ -239,7 +248,7 @@ def resume(run: Run, checkpoint: Path | None) -> str:
             note = f"started from the beginning: {problem}"
         else:
             if state.progress.run == run.progress.run:
-                _restore(run, state)
+                restore(run, state)
                 return f"resumed after epoch {state.progress.epoch}"
             note = f"started from the beginning: {checkpoint} belongs to another run"
     with seeded(run.device, run.seed, 0):
@@ -270,7 +279,7 @@ def run_epoch(run: Run) -> EpochReport:
         try:
             loss = _train_epoch(run)
         except _DivergenceError as problem:
-            _restore(run, before)
+            restore(run, before)
             return _back_off(run, str(problem))
         run.settle()
         score = _score(run)

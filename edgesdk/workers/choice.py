@@ -1,0 +1,27 @@
+"""What ``--workers`` says: how many processes, or which cluster."""
+
+from __future__ import annotations
+
+from edgesdk.errors import UsageError
+from edgesdk.workers.here import Here
+from edgesdk.workers.job import Workers
+from edgesdk.workers.processes import Processes
+
+_FORMS = "a number of processes, as 4, or ray://HOST:PORT, or ray:auto"
+
+
+def find_workers(text: str | int) -> Workers:
+    """Return who does the jobs: this process for 1, else that many, or a Ray cluster's.
+
+    Nothing is started or connected to before they are entered. Raises ``UsageError`` for anything
+    else.
+    """
+    said = str(text).strip()
+    if said.startswith("ray:"):
+        from edgesdk.workers.ray_cluster import RayCluster
+
+        return RayCluster(said)
+    if not said.isdecimal() or int(said) < 1:
+        raise UsageError(f"{said!r} says nothing about workers", expected=_FORMS)
+    count = int(said)
+    return Here() if count == 1 else Processes(count)
