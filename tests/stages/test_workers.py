@@ -157,6 +157,8 @@ def test_training_ends_in_the_same_weights(
         module = compress(request, plan_of(*steps)).module
         states.append(module.state_dict())
     here, there = states
+    untrained = compress(request, plan_of(*steps), recovered=False).module.state_dict()
+    assert not all(torch.equal(here[name], untrained[name]) for name in here)
     assert hired.count == steps[-1].epochs
     assert here.keys() == there.keys()
     assert all(torch.equal(here[name], there[name]) for name in here)
