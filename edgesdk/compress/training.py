@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from edgesdk.compress.accelerator import seeded
 from edgesdk.compress.distil_loss import Features, distillation_loss, feature_loss
 from edgesdk.compress.evaluation import evaluate_task, model_predict
+from edgesdk.compress.shared_training import Shared
 from edgesdk.compress.training_state import (
     Progress,
     TrainingState,
@@ -74,8 +75,9 @@ class Run:
     """A training run in flight; all of it that changes is in ``state_of(run)``.
 
     ``student`` and ``teacher`` are on ``device`` and the run's own. ``features`` hold the two
-    networks' latest outputs of the step's ``feature_layers``. ``settle`` brings the student up to
-    date with weights that were just trained, before it is scored.
+    networks' latest outputs of the step's ``feature_layers``. ``shared``: the processes that share
+    every batch, if several do. ``settle`` brings the student up to date with weights that were just
+    trained, before it is scored.
     """
 
     task: Task
@@ -88,6 +90,7 @@ class Run:
     progress: Progress
     best: Weights
     features: tuple[Features, Features] = ({}, {})
+    shared: Shared | None = None
     settle: Callable[[], None] = lambda: None
 
     @property
@@ -348,11 +351,12 @@ def _train_epoch(run: Run) -> float:
         factor = learning_rate_factor(done + index, run.step.epochs * run.progress.batches)
         for group in run.optimizer.param_groups:
             group["lr"] = run.peak * factor
-        loss = batch_loss(run, batch, index)
+        part, weight = (batch, 1.0) if run.shared is None else run.shared.part_of(batch)
+        loss = weight * batch_loss(run, part, index)
         run.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(parameters, _GRADIENT_NORM)
-        value = loss.item()
+        value = loss.item() if run.shared is None else run.shared.mean(loss)
         if not math.isfinite(value) or not bool(torch.isfinite(norm)):
             raise _DivergenceError(f"at batch {index} the loss was {value}, its gradient {norm}")
         run.optimizer.step()
@@ -388,7 +392,7 @@ def batch_loss(run: Run, batch: Batch, index: int) -> Tensor:
     with user_code(f"task {run.task.name!r}: the model on training batch {index}"):
         with torch.no_grad():
             teacher = run.teacher(*inputs)
-        student = run.student(*inputs)
+        student = (run.shared.student if run.shared else run.student)(*inputs)
     loss = distillation_loss(run.task, run.step, student, teacher, targets)
     if isinstance(run.step, Distil) and run.step.feature_layers:
         loss = loss + run.step.feature_weight * feature_loss(*run.features)

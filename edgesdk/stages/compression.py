@@ -50,15 +50,15 @@ def compress(request: Request, plan: Plan, *, recovered: bool = True) -> Compres
     are cached under the task, the steps up to it and the seed, so plans that begin alike share
     what they have in common; a killed training run resumes from its last epoch.
     """
-    if not recovered:
-        module = shaped_by(request.task, plan.steps)
-        return compressed_model(request, module, plan.scheme, plan.layer_schemes)
     module = request.task.model
     if isinstance(module, Foreign) and any(not isinstance(s, Quantize) for s in plan.steps):
         raise UnsupportedModel(
             f"the plan changes more than the precision, and {module.unpruned}",
             expected="a plan whose only step is to quantize",
         )
+    if not recovered:
+        module = shaped_by(request.task, plan.steps)
+        return compressed_model(request, module, plan.scheme, plan.layer_schemes)
     for index, step in enumerate(plan.steps):
         if isinstance(step, Prune):
             module = _pruned(request, step, module)

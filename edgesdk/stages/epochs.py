@@ -11,14 +11,17 @@ from edgesdk.compress.distil import distilling
 from edgesdk.compress.qat import start_qat
 from edgesdk.compress.rounding import QUANTIZERS, Rounding
 from edgesdk.compress.shape import shaped_by
+from edgesdk.compress.shared_training import Shared
 from edgesdk.compress.training import EpochReport, Run, TrainEpoch, restore, run_epoch, state_of
 from edgesdk.compress.training_state import Progress, TrainingState, state_from, tensors_of
 from edgesdk.document import from_builtins, to_builtins
+from edgesdk.errors import UsageError
 from edgesdk.plan import Distil, Qat, Step
 from edgesdk.scheme import QuantizerName
 from edgesdk.stages.request import Request
 from edgesdk.task import Task
 from edgesdk.task_source import calibration_batches
+from edgesdk.workers.distributed import training_group
 from edgesdk.workers.here import Here
 from edgesdk.workers.parcel import Parcel, found_under, put_under
 from edgesdk.workers.task_parcel import pack_task, unpack_task
@@ -97,6 +100,14 @@ class Epochs:
                     Rounding(quantizer=QUANTIZERS[self._quantizer]),
                     calibration=tuple(calibration_batches(task)), device=device, seed=seed,
                 )  # fmt: skip
+            group = training_group()
+            if group is not None and device.type != "cpu":
+                raise UsageError(
+                    f"processes of torchrun train on the CPU, and the accelerator is {device.type}",
+                    next_step="add --accelerator cpu, or start edgesdk without torchrun",
+                )
+            if group is not None:
+                self._run.shared = Shared(self._run.student, group)
         return self._run
 
 
