@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from edgesdk.errors import UsageError
 from edgesdk.workers.answering import Answerer
-from edgesdk.workers.job import Done, Job, kind_of
+from edgesdk.workers.job import Done, Job, digest_of, kind_of
 from edgesdk.workers.parcel import Parcel
 
 # The others wait as long as rank 0 plans and emits; in training nobody waits for long.
@@ -92,9 +92,10 @@ def serve() -> None:
     while announced := _broadcast(None):
         kind = Parcel.from_bytes(announced).values["kind"]
         packed = _broadcast(None)
+        digest = digest_of(kind, packed)
         while item := _broadcast(None):
             # What all of them raise, rank 0 tells.
-            answerer.answer(kind, str(hash(packed)), packed, torch.get_num_threads(), item)
+            answerer.answer(kind, digest, packed, torch.get_num_threads(), item)
     dist.destroy_process_group()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -70,6 +71,11 @@ class Workers(Protocol):
 def kind_of(job: Job) -> str:
     """Return the name by which ``open_job`` finds a job's class."""
     return f"{type(job).__module__}:{type(job).__qualname__}"
+
+
+def digest_of(kind: str, packed: bytes) -> str:
+    """Return what tells a packed job from every other one."""
+    return hashlib.sha256(kind.encode() + b"\0" + packed).hexdigest()
 
 
 def open_job(kind: str, packed: bytes) -> Job:

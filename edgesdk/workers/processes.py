@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from queue import SimpleQueue
@@ -15,7 +14,7 @@ import torch
 from edgesdk.errors import EdgeSDKError, WorkerError
 from edgesdk.running.child import ChildProcess
 from edgesdk.workers.answering import answer_in
-from edgesdk.workers.job import Done, Job, kind_of
+from edgesdk.workers.job import Done, Job, digest_of, kind_of
 from edgesdk.workers.parcel import Parcel
 
 
@@ -127,7 +126,7 @@ class _Opened:
         self.kind = kind_of(job)
         self.threads = threads
         self.packed = job.pack().to_bytes()
-        self.digest = hashlib.sha256(self.packed).hexdigest()
+        self.digest = digest_of(self.kind, self.packed)
 
 
 class _Worker(ChildProcess):

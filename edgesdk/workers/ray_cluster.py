@@ -6,7 +6,6 @@ task itself does not cross; every node loads it from the same reference in the s
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import os
 import signal
@@ -24,7 +23,7 @@ import torch
 from edgesdk.errors import TargetUnavailable, UsageError, WorkerError, first_line
 from edgesdk.running.wire import error_message
 from edgesdk.workers.answering import Answerer, Reply, answer_in
-from edgesdk.workers.job import Done, Job, kind_of
+from edgesdk.workers.job import Done, Job, digest_of, kind_of
 from edgesdk.workers.parcel import Parcel
 
 AUTO = "ray:auto"
@@ -53,13 +52,13 @@ class RayCluster:
 
         Raises ``WorkerError`` where a worker died again and again, or the cluster went away.
         """
-        packed = job.pack().to_bytes()
+        kind, packed = kind_of(job), job.pack().to_bytes()
         threads = self.threads(job)
         do = partial(
             self._do.options(num_cpus=threads).remote,
             folder=os.getcwd(),
-            kind=kind_of(job),
-            digest=hashlib.sha256(packed).hexdigest(),
+            kind=kind,
+            digest=digest_of(kind, packed),
             packed=self._ray.put(packed),
             threads=threads,
         )
