@@ -68,7 +68,7 @@ def measured(task: Task, workers: Workers, folder: Path | None = None) -> Sensit
     )
 
 
-@pytest.mark.parametrize("reference", [BLOBS, LOPSIDED, SHORTCUTS])
+@pytest.mark.parametrize("reference", [LOPSIDED, SHORTCUTS])
 def test_sensitivities_are_the_same_to_the_last_bit(reference: str, two: Processes) -> None:
     task = load_task(reference)
     here, there = measured(task, Here()), measured(task, two)

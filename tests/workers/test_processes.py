@@ -23,7 +23,7 @@ from edgesdk.workers.parcel import Parcel
 from edgesdk.workers.processes import Processes
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def two() -> Iterator[Processes]:
     with Processes(2) as workers:
         yield workers
@@ -50,6 +50,7 @@ def wait_for(file: Path) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_this_process_in_their_places(two: Processes) -> None:
     items = [Parcel(tensors={"numbers": torch.randn(5)}, values={}) for _ in range(7)]
     job = Squares(offset=1 / 3)
@@ -65,6 +66,7 @@ def test_answers_are_those_of_this_process_in_their_places(two: Processes) -> No
     assert two.computing == 0
 
 
+@pytest.mark.slow
 def test_workers_share_the_threads_and_work_done_alone_has_them_all() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(5)
@@ -78,6 +80,7 @@ def test_workers_share_the_threads_and_work_done_alone_has_them_all() -> None:
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_what_an_item_raises_is_raised_here_the_first_in_their_order(two: Processes) -> None:
     items = [
         Parcel(values={}),
@@ -97,22 +100,26 @@ def test_what_an_item_raises_is_raised_here_the_first_in_their_order(two: Proces
     assert len(answers(two, Squares(), items[:1])) == 1  # the workers live on
 
 
+@pytest.mark.slow
 def test_a_slip_of_ours_is_a_bug_there_too(two: Processes) -> None:
     with pytest.raises(RuntimeError, match="a slip of ours") as problem:
         answers(two, Squares(), [Parcel(values={"bug": True})])
     assert "in run" in "".join(problem.value.__notes__)
 
 
-def test_a_worker_that_dies_is_named_and_takes_the_others_along(two: Processes) -> None:
+@pytest.mark.slow
+def test_a_worker_that_dies_is_named_and_takes_the_others_along() -> None:
     items = [Parcel(values={"seconds": 600.0}), Parcel(values={"dies": True})]
     started = time.monotonic()
-    with pytest.raises(WorkerError, match=r"worker [12] \(process \d+\) crashed with SIGKILL") as e:
-        answers(two, Squares(), items)
+    said = r"worker [12] \(process \d+\) crashed with SIGKILL"
+    with Processes(2) as workers, pytest.raises(WorkerError, match=said) as e:
+        answers(workers, Squares(), items)
     assert time.monotonic() - started < 300  # it did not wait for the other
     assert e.value.next_step is not None
     assert "run the same command again" in e.value.next_step
 
 
+@pytest.mark.slow
 def test_no_process_outlives_the_block() -> None:
     with Processes(2) as workers:
         answers(workers, Squares(), [Parcel(values={}), Parcel(values={})])
@@ -121,6 +128,7 @@ def test_no_process_outlives_the_block() -> None:
     assert not any(is_alive(pid) for pid in pids)
 
 
+@pytest.mark.slow
 def test_an_interruption_ends_workers_in_mid_work(tmp_path: Path) -> None:
     began = [tmp_path / "a", tmp_path / "b"]
     items = [Parcel(values={"began": str(file), "seconds": 600.0}) for file in began]
@@ -147,6 +155,7 @@ def test_an_interruption_ends_workers_in_mid_work(tmp_path: Path) -> None:
     assert not any(is_alive(pid) for pid in pids)
 
 
+@pytest.mark.slow
 def test_workers_leave_when_whoever_started_them_is_killed(tmp_path: Path) -> None:
     began = tmp_path / "began"
     program = (
