@@ -111,6 +111,12 @@ class OutputError(EdgeSDKError):
     exit_code = 11
 
 
+class WorkerError(EdgeSDKError):
+    """A worker process died, or what ``--workers`` names cannot do the work."""
+
+    exit_code = 12
+
+
 def first_line(problem: BaseException) -> str:
     """Return the first line of what a foreign error says, its type's name where it says nothing."""
     lines = str(problem).strip().splitlines() or [type(problem).__name__]

@@ -33,6 +33,7 @@ from edgesdk.stages.sealing import seal
 from edgesdk.task import Task
 from edgesdk.task_source import load_task
 from edgesdk.verification import field_runner
+from edgesdk.workers.choice import find_workers
 
 
 def compile_task(
@@ -41,7 +42,7 @@ def compile_task(
     bench: Bench | None = None, accelerator: str = "auto", schemes: Collection[str] = (),
     field_runtime: str | None = None, min_delegated: float | None = None,
     delegate: str | None = None, cache: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress | None = None, workers: str | int = 1,
 ) -> CompileResult:  # fmt: skip
     """Return the result of compiling a task for a device under a budget, written to ``out``.
 
@@ -54,13 +55,15 @@ def compile_task(
     well; the manifest says whether it runs there. ``min_delegated`` is the least share of operators
     that a delegate must execute, as the file tells it. ``delegate`` names the target's back end
     for the file (None: the first of the device's profile). ``cache`` is where finished steps are
-    kept (default: the user's cache folder). Raises ``BudgetInfeasible`` (its ``result`` holds the
+    kept (default: the user's cache folder). ``workers`` says how many processes measure
+    sensitivities and train, or which Ray cluster does; more than 1 need a task given by its
+    reference. Raises ``BudgetInfeasible`` (its ``result`` holds the
     nearest plan and the limit that binds) when nothing fits; ``out`` is then not written.
     """
     destination = check_output(Path(out))
     least = None if min_delegated is None else check_share(min_delegated)
     root = cache or default_root()
-    with disk_errors(root):
+    with disk_errors(root), find_workers(workers) as hired:
         request = resolve(
             load_task(task) if isinstance(task, str) else task,
             device=device,
@@ -74,6 +77,7 @@ def compile_task(
             bench=bench,
             only=schemes,
             delegate=delegate,
+            workers=hired,
         )
         field_python = _prepare_field(request, field_runtime, root) if field_runtime else None
         if plan is not None:
@@ -115,14 +119,15 @@ def plan_task(
     task: Task | str, *, device: Devices, target: str | None = None,
     budget: Budget | None = None, effort: Effort | None = None, accelerator: str = "auto",
     schemes: Collection[str] = (), delegate: str | None = None,
-    cache: Path | None = None, progress: Progress | None = None,
+    cache: Path | None = None, progress: Progress | None = None, workers: str | int = 1,
 ) -> CompileResult:  # fmt: skip
     """Return the decision and its reasons by prediction alone; nothing is trained or emitted.
 
+    ``workers`` says how many processes measure sensitivities, or which Ray cluster does.
     Raises ``BudgetInfeasible`` when every option is ruled out by its predicted figures.
     """
     root = cache or default_root()
-    with disk_errors(root):
+    with disk_errors(root), find_workers(workers) as hired:
         request = resolve(
             load_task(task) if isinstance(task, str) else task,
             device=device,
@@ -135,6 +140,7 @@ def plan_task(
             needs_toolchain=False,
             only=schemes,
             delegate=delegate,
+            workers=hired,
         )
         graph = learn_graph(request)
         request = keep_emittable(for_graph(request, graph))

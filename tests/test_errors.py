@@ -19,6 +19,7 @@ from edgesdk.errors import EdgeSDKError, UsageError, near_names, unknown_name
         ("MeasurementError", 9),
         ("TaskError", 10),
         ("OutputError", 11),
+        ("WorkerError", 12),
     ],
 )
 def test_exit_codes_are_the_documented_ones(name: str, code: int) -> None:
@@ -32,7 +33,7 @@ def test_no_two_error_classes_share_an_exit_code() -> None:
         if issubclass(kind, EdgeSDKError)
     ]
     codes = [kind.exit_code for kind in classes]
-    assert len(classes) == 11
+    assert len(classes) == 12
     assert len(set(codes)) == len(codes)
 
 

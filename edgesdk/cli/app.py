@@ -85,6 +85,12 @@ def command(group: typer.Typer, name: str) -> Callable[[Command], Command]:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; every outcome is printed exactly once."""
+    if int(os.environ.get("RANK", "0")) > 0:
+        from edgesdk.workers.distributed import rank, serve
+
+        if rank() is not None:
+            serve()
+            return 0
     as_json, debug = "--json" in arguments, "--debug" in arguments
     asks_help = "--help" in arguments or not arguments
     signal.signal(signal.SIGTERM, _interrupt)

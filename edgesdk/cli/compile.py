@@ -32,6 +32,7 @@ from edgesdk.cli.options import (
     TargetOption,
     TaskArgument,
     TimeOption,
+    WorkersOption,
 )
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def compile_command(
         ),
     ] = None,
     effort: EffortOption = "standard", time: TimeOption = None,
-    accelerator: AcceleratorOption = "auto", allow_pickle: PickleOption = False,
+    accelerator: AcceleratorOption = "auto", workers: WorkersOption = "1",
+    allow_pickle: PickleOption = False,
 ) -> Answer:  # fmt: skip
     """Make an artifact that keeps the budget on the device, prove it, or say why none can.
 
@@ -110,6 +112,7 @@ def compile_command(
         field_runtime=runtime,
         min_delegated=None if min_delegated is None else parse_share(min_delegated),
         out=out,
+        workers=workers,
         progress=progress.get(),
     )
     if bench is not None:
@@ -148,7 +151,8 @@ def plan_command(
     latency: LatencyOption = None, memory: MemoryOption = None, size: SizeOption = None,
     download: DownloadOption = None, energy: EnergyOption = None, max_drop: DropOption = None,
     effort: EffortOption = "standard", time: TimeOption = None, scheme: SchemeOption = None,
-    accelerator: AcceleratorOption = "auto", allow_pickle: PickleOption = False,
+    accelerator: AcceleratorOption = "auto", workers: WorkersOption = "1",
+    allow_pickle: PickleOption = False,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Write the plan there, for compile --plan.")
     ] = None,
@@ -180,6 +184,7 @@ def plan_command(
         effort=Effort.parse(effort, time),
         accelerator=accelerator,
         schemes=scheme or (),
+        workers=workers,
         progress=progress.get(),
     )
     if destination is not None:

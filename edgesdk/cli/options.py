@@ -92,6 +92,15 @@ SchemeOption = Annotated[
 AcceleratorOption = Annotated[
     str, typer.Option("--accelerator", help="Where training runs: auto, cpu, cuda or mps.")
 ]
+WorkersOption = Annotated[
+    str,
+    typer.Option(
+        "--workers",
+        help="Who measures sensitivities and trains: 1 (this process), a number of processes, each "
+        "with its share of the cores and a copy of the task in memory, or a Ray cluster: "
+        "ray://HOST:PORT, ray:auto. Latency is always clocked here, while workers rest.",
+    ),
+]
 BinaryOption = Annotated[
     Path | None, typer.Option("--binary", help="adb: benchmark_model or executor_runner.")
 ]

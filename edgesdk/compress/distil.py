@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,14 @@ from torch import nn
 
 from edgesdk.compress.accelerator import seeded
 from edgesdk.compress.distil_loss import check_features, tapped
-from edgesdk.compress.training import OnEpoch, check_training, start_run, train
+from edgesdk.compress.training import (
+    OnEpoch,
+    Run,
+    TrainEpoch,
+    check_training,
+    start_run,
+    train,
+)
 from edgesdk.errors import TaskError, UsageError
 from edgesdk.plan import Distil, Finetune
 from edgesdk.task import Task
@@ -67,6 +75,7 @@ def recover(
     seed: int,
     on_epoch: OnEpoch | None = None,
     checkpoint: Path | None = None,
+    train_epoch: TrainEpoch | None = None,
 ) -> nn.Module:
     """Return the student recovered as the step says: by ``distil`` or the task's ``finetune``.
 
@@ -83,6 +92,7 @@ def recover(
         seed=seed,
         on_epoch=on_epoch,
         checkpoint=checkpoint,
+        train_epoch=train_epoch,
     )
 
 
@@ -96,6 +106,7 @@ def distil(
     seed: int,
     on_epoch: OnEpoch | None = None,
     checkpoint: Path | None = None,
+    train_epoch: TrainEpoch | None = None,
 ) -> nn.Module:
     """Return a copy of the student trained against the teacher, on the CPU and in eval mode.
 
@@ -109,13 +120,24 @@ def distil(
 
     Every epoch is seeded by ``seed`` and its number. With ``checkpoint`` (a file) the state is
     saved after each, so a run that was killed and is started again ends in the weights it would
-    have had. ``training()`` may shuffle with torch's, NumPy's or Python's global generator; with
-    a generator of its own that lives from epoch to epoch, resumed runs differ.
+    have had; ``train_epoch`` trains them somewhere else. ``training()`` may shuffle with torch's,
+    NumPy's or Python's global generator; with a generator of its own that lives from epoch to
+    epoch, resumed runs and those trained elsewhere differ.
 
     Raises ``TaskError`` for training data, a loss or a metric that raise or return the wrong
     thing, ``UsageError`` for a step that cannot be (see also ``check_features``), and
     ``OutputError`` when the checkpoint cannot be written.
     """
+    with distilling(student, teacher, task, step, device=device, seed=seed) as run:
+        return train(run, checkpoint=checkpoint, on_epoch=on_epoch, train_epoch=train_epoch)
+
+
+@contextmanager
+def distilling(
+    student: nn.Module, teacher: nn.Module, task: Task, step: Distil, *, device: torch.device,
+    seed: int,
+) -> Iterator[Run]:  # fmt: skip
+    """Yield the run of ``distil`` at its beginning, on copies of both networks."""
     check_training(step)
     _check_features(step)
     run = start_run(student, teacher, task, step, device=device, seed=seed)
@@ -125,7 +147,7 @@ def distil(
             check_features(run.student, run.teacher, step.feature_layers, examples)
             taps = [tapped(model, step.feature_layers) for model in (run.student, run.teacher)]
             run.features = (stack.enter_context(taps[0]), stack.enter_context(taps[1]))
-        return train(run, checkpoint=checkpoint, on_epoch=on_epoch)
+        yield run
 
 
 def _check_features(step: Distil) -> None:

@@ -13,7 +13,14 @@ from edgesdk.compress.distil import default_distil
 from edgesdk.compress.fake_quant import FakeQuantized
 from edgesdk.compress.fold import fold_batch_norms
 from edgesdk.compress.rounding import Rounding
-from edgesdk.compress.training import OnEpoch, check_training, start_run, train
+from edgesdk.compress.training import (
+    OnEpoch,
+    Run,
+    TrainEpoch,
+    check_training,
+    start_run,
+    train,
+)
 from edgesdk.plan import Qat
 from edgesdk.task import Task, Tensors
 
@@ -51,6 +58,7 @@ def qat(
     seed: int,
     on_epoch: OnEpoch | None = None,
     checkpoint: Path | None = None,
+    train_epoch: TrainEpoch | None = None,
 ) -> nn.Module:
     """Return the student trained to be rounded: a float module, batch norms folded, on the CPU.
 
@@ -67,6 +75,26 @@ def qat(
     worse on validation data than post-training quantization. NaN, checkpoints and seeds are
     treated as in ``distil``, and the same errors are raised.
     """
+    run = start_qat(
+        student, teacher, task, step, rounding, calibration=calibration, device=device, seed=seed
+    )
+    trained = train(run, checkpoint=checkpoint, on_epoch=on_epoch, train_epoch=train_epoch)
+    assert isinstance(trained, FakeQuantized)
+    return trained.network
+
+
+def start_qat(
+    student: nn.Module,
+    teacher: nn.Module,
+    task: Task,
+    step: Qat,
+    rounding: Rounding,
+    *,
+    calibration: Sequence[Tensors],
+    device: torch.device,
+    seed: int,
+) -> Run:
+    """Return the run of ``qat`` at its beginning, on copies of both networks."""
     check_training(step)
     examples = tuple(example.to(device) for example in task.example_inputs)
     network = fold_batch_norms(student.to("cpu"), task.example_inputs).to(device)
@@ -75,6 +103,4 @@ def qat(
     run = start_run(fake, teacher, task, step, device=device, seed=seed)
     assert isinstance(run.student, FakeQuantized)
     run.settle = partial(run.student.observe, calibration)
-    trained = train(run, checkpoint=checkpoint, on_epoch=on_epoch)
-    assert isinstance(trained, FakeQuantized)
-    return trained.network
+    return run

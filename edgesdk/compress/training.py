@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from edgesdk.compress.accelerator import seeded
 from edgesdk.compress.distil_loss import Features, distillation_loss, feature_loss
 from edgesdk.compress.evaluation import evaluate_task, model_predict
+from edgesdk.compress.shared_training import Shared
 from edgesdk.compress.training_state import (
     Progress,
     TrainingState,
@@ -74,8 +75,9 @@ class Run:
     """A training run in flight; all of it that changes is in ``state_of(run)``.
 
     ``student`` and ``teacher`` are on ``device`` and the run's own. ``features`` hold the two
-    networks' latest outputs of the step's ``feature_layers``. ``settle`` brings the student up to
-    date with weights that were just trained, before it is scored.
+    networks' latest outputs of the step's ``feature_layers``. ``shared``: the processes that share
+    every batch, if several do. ``settle`` brings the student up to date with weights that were just
+    trained, before it is scored.
     """
 
     task: Task
@@ -88,12 +90,17 @@ class Run:
     progress: Progress
     best: Weights
     features: tuple[Features, Features] = ({}, {})
+    shared: Shared | None = None
     settle: Callable[[], None] = lambda: None
 
     @property
     def peak(self) -> float:
         """The schedule's highest learning rate, halved as often as the run had to back off."""
         return float(self.step.learning_rate / 2**self.progress.backoffs)
+
+
+TrainEpoch = Callable[[Run], EpochReport]
+"""Train a run's next epoch, wherever that is, and leave the run as it then stands."""
 
 
 def check_training(step: Training) -> None:
@@ -147,10 +154,14 @@ def start_run(
     )
 
 
-def train(run: Run, *, checkpoint: Path | None, on_epoch: OnEpoch | None) -> nn.Module:
+def train(
+    run: Run, *, checkpoint: Path | None, on_epoch: OnEpoch | None,
+    train_epoch: TrainEpoch | None = None,
+) -> nn.Module:  # fmt: skip
     """Carry the run to its end and return the student with its best weights, on the CPU.
 
     With ``checkpoint`` the run starts where that left off and saves its state after every epoch.
+    ``train_epoch`` trains an epoch somewhere else than here and brings the run up to it.
     """
     note = resume(run, checkpoint)
     if run.progress.epoch == 0:
@@ -158,7 +169,7 @@ def train(run: Run, *, checkpoint: Path | None, on_epoch: OnEpoch | None) -> nn.
         if on_epoch is not None and given is not None:
             on_epoch(given)
     while not run.progress.stopped:
-        report = run_epoch(run)
+        report = (train_epoch or run_epoch)(run)
         if checkpoint is not None:
             save_checkpoint(checkpoint, state_of(run))
         if on_epoch is not None:
@@ -220,7 +231,8 @@ def state_of(run: Run) -> TrainingState:
     )
 
 
-def _restore(run: Run, state: TrainingState) -> None:
+def restore(run: Run, state: TrainingState) -> None:
+    """Put a run where ``state_of`` found it."""
     run.progress, run.best = state.progress, state.best
     set_weights(run.student, state.weights)
     set_moments(run.optimizer, state.optimizer)
@@ -239,7 +251,7 @@ def resume(run: Run, checkpoint: Path | None) -> str:
             note = f"started from the beginning: {problem}"
         else:
             if state.progress.run == run.progress.run:
-                _restore(run, state)
+                restore(run, state)
                 return f"resumed after epoch {state.progress.epoch}"
             note = f"started from the beginning: {checkpoint} belongs to another run"
     with seeded(run.device, run.seed, 0):
@@ -270,7 +282,7 @@ def run_epoch(run: Run) -> EpochReport:
         try:
             loss = _train_epoch(run)
         except _DivergenceError as problem:
-            _restore(run, before)
+            restore(run, before)
             return _back_off(run, str(problem))
         run.settle()
         score = _score(run)
@@ -339,11 +351,12 @@ def _train_epoch(run: Run) -> float:
         factor = learning_rate_factor(done + index, run.step.epochs * run.progress.batches)
         for group in run.optimizer.param_groups:
             group["lr"] = run.peak * factor
-        loss = batch_loss(run, batch, index)
+        part, weight = (batch, 1.0) if run.shared is None else run.shared.part_of(batch)
+        loss = weight * batch_loss(run, part, index)
         run.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(parameters, _GRADIENT_NORM)
-        value = loss.item()
+        value = loss.item() if run.shared is None else run.shared.mean(loss)
         if not math.isfinite(value) or not bool(torch.isfinite(norm)):
             raise _DivergenceError(f"at batch {index} the loss was {value}, its gradient {norm}")
         run.optimizer.step()
@@ -379,7 +392,7 @@ def batch_loss(run: Run, batch: Batch, index: int) -> Tensor:
     with user_code(f"task {run.task.name!r}: the model on training batch {index}"):
         with torch.no_grad():
             teacher = run.teacher(*inputs)
-        student = run.student(*inputs)
+        student = (run.shared.student if run.shared else run.student)(*inputs)
     loss = distillation_loss(run.task, run.step, student, teacher, targets)
     if isinstance(run.step, Distil) and run.step.feature_layers:
         loss = loss + run.step.feature_weight * feature_loss(*run.features)

@@ -91,10 +91,7 @@ def save_checkpoint(path: Path, state: TrainingState) -> None:
     The file is written beside ``path`` and renamed over it, so a reader finds the old state or
     the new one. Raises ``OutputError`` when it cannot be written.
     """
-    tensors = {f"weights/{name}": tensor for name, tensor in state.weights.items()}
-    tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
-    for index, entry in state.optimizer.items():
-        tensors |= {f"optimizer/{index}/{name}": tensor for name, tensor in entry.items()}
+    tensors = tensors_of(state)
     partial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,27 +118,41 @@ def read_checkpoint(path: Path, like: Weights) -> TrainingState:
         progress = json.loads(metadata.get("progress", "null"))
     except (OSError, SafetensorError, json.JSONDecodeError) as problem:
         raise ArtifactError(f"{path} cannot be read: {problem}") from None
-    state = TrainingState(
-        progress=from_builtins(Progress, progress, what=path.name),
-        weights=_under("weights/", tensors),
-        best=_under("best/", tensors),
-        optimizer=_moments(_under("optimizer/", tensors), path),
-    )
+    state = state_from(from_builtins(Progress, progress, what=path.name), tensors, what=str(path))
     if not _alike(state.weights, like) or not _alike(state.best, like):
         raise ArtifactError(f"{path} holds the weights of another network")
     return state
 
 
-def _under(prefix: str, tensors: Weights) -> Weights:
+def tensors_of(state: TrainingState) -> Weights:
+    """Return all tensors of a state under names that tell what they are."""
+    tensors = {f"weights/{name}": tensor for name, tensor in state.weights.items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
+    for index, entry in state.optimizer.items():
+        tensors |= {f"optimizer/{index}/{name}": tensor for name, tensor in entry.items()}
+    return tensors
+
+
+def state_from(progress: Progress, tensors: Mapping[str, Tensor], *, what: str) -> TrainingState:
+    """Return the state that ``tensors_of`` took apart; ``ArtifactError`` for other tensors."""
+    return TrainingState(
+        progress=progress,
+        weights=_under("weights/", tensors),
+        best=_under("best/", tensors),
+        optimizer=_moments(_under("optimizer/", tensors), what),
+    )
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> Weights:
     return {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
 
 
-def _moments(tensors: Weights, path: Path) -> dict[int, Weights]:
+def _moments(tensors: Weights, what: str) -> dict[int, Weights]:
     moments: dict[int, Weights] = {}
     for key, tensor in tensors.items():
         index, _, name = key.partition("/")
         if not index.isdigit():
-            raise ArtifactError(f"{path} has the unexpected tensor optimizer/{key}")
+            raise ArtifactError(f"{what} has the unexpected tensor optimizer/{key}")
         moments.setdefault(int(index), {})[name] = tensor
     return moments
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import partial
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from edgesdk.compress.depth import shortened, survey_blocks
-from edgesdk.compress.evaluation import evaluate_task, model_predict
-from edgesdk.compress.fold import folded_weights
+from edgesdk.compress.channel_groups import ChannelGroup
+from edgesdk.compress.depth import survey_blocks
 from edgesdk.compress.importance import ChannelScores, score_groups
-from edgesdk.compress.prune import ChannelGroup, find_groups
-from edgesdk.compress.recalibrate import observe_norms, recalibrate
-from edgesdk.compress.removal import disconnected
+from edgesdk.compress.prune import find_groups
+from edgesdk.compress.recalibrate import observe_norms
 from edgesdk.compress.samples import sample_inputs, taken
+from edgesdk.document import from_builtins, to_builtins
 from edgesdk.errors import UnsupportedModel
 from edgesdk.foreign import Foreign
 from edgesdk.graph import OpGraph
@@ -30,7 +27,7 @@ from edgesdk.planner.departures import (
     Mixes,
     possible_departures,
 )
-from edgesdk.planner.divergence import Divergence, measure_divergence, run_batches
+from edgesdk.planner.probing import Change, Finding, Probing
 from edgesdk.planner.sensitivity import (
     BlockPoint,
     FormatPoint,
@@ -39,12 +36,15 @@ from edgesdk.planner.sensitivity import (
     LayerPoint,
     Sensitivity,
 )
-from edgesdk.planner.simulation import simulate
-from edgesdk.planner.tables import width_choices
-from edgesdk.planner.widths import WidthModel, measure_widths
+from edgesdk.planner.tables import Choices, width_choices
+from edgesdk.planner.widths import WidthModel, Widths, measure_widths
 from edgesdk.progress import Progress
-from edgesdk.scheme import FLOAT_SCHEMES, PALETTE_BITS, Scheme
+from edgesdk.scheme import FLOAT_SCHEMES, Scheme
 from edgesdk.task import OutputSpec, Task, Tensors
+from edgesdk.workers.here import Here
+from edgesdk.workers.job import Workers
+from edgesdk.workers.ledger import Ledger, do_all
+from edgesdk.workers.parcel import Parcel
 
 # What all masked inferences together may multiply; larger networks are looked at on fewer samples.
 _MAC_BUDGET = 2e12
@@ -74,36 +74,35 @@ _BLOCK_SHARES = (0.25, 0.5, 0.75, 1.0)
 def measure_sensitivity(
     task: Task, graph: OpGraph, outputs: Sequence[OutputSpec], *, target: str,
     schemes: Sequence[Scheme], mixes: Mixes, channel_multiple: int, progress: Progress,
+    workers: Workers, ledger: Ledger,
     in_scheme: Callable[[Scheme], nn.Module] | None = None,
 ) -> Sensitivity:  # fmt: skip
     """Return what every width of every group and every scheme loses, unrecovered.
 
     ``target`` names whose rules say which layers can have a scheme, ``mixes`` which schemes single
-    layers may leave for which. ``in_scheme`` gives the network in a scheme where its layers cannot
-    be rounded here.
+    layers may leave for which. ``workers`` look at the changed networks; ``ledger`` keeps what
+    they found, for a run that is interrupted. ``in_scheme`` gives the network in a scheme where
+    its layers cannot be rounded here; this process alone can, so it is the one to look.
     """
     inputs, batches = sample_inputs(task)
-    measuring = _Measuring(task, outputs, batches, norms_follow=inputs != "example")
     groups, scores, notes = _scored_groups(task)
+    measuring = _Measuring(
+        task, outputs, batches, target=target, groups=groups, norms_follow=inputs != "example",
+        progress=progress, workers=Here() if in_scheme else workers, ledger=ledger,
+        in_scheme=in_scheme,
+    )  # fmt: skip
     progress.advance(0, 3, "channel groups")
     widths, width_notes = measure_widths(task.model, task.example_inputs, groups, graph)
     removable, block_notes = _removable_blocks(task, widths)
     groups = tuple(group for group in groups if group.layer in widths.groups)
     choices = width_choices(widths.full, [group.unit for group in groups], channel_multiple)
-    rounded = in_scheme or (lambda scheme: measuring.simulated(scheme, target))
-    formats = tuple(measuring.format(scheme, rounded(scheme)) for scheme in schemes)
+    formats = measuring.formats(schemes)
     mixes = _worth_mixing(mixes, formats)
     single = _single_layers(graph, target, mixes)
     passes = _PASSES_A_LAYER * len(single) + _PASSES_A_BLOCK * len(removable)
     measuring.limit_samples(graph.macs, sum(len(row) - 1 for row in choices) + passes)
-    layers = []
-    for index, departure in enumerate(single):
-        progress.advance(index, len(single), "layers")
-        layers.append(measuring.layer(departure, target))
-    curves = []
-    for index, (group, row) in enumerate(zip(groups, choices, strict=True)):
-        progress.advance(index, len(groups), "groups")
-        curves.append(measuring.curve(group, row, scores))
+    layers = measuring.layers(single)
+    curves = measuring.curves(groups, choices, scores)
     measured = Sensitivity(
         channel_multiple=channel_multiple,
         importance=scores.importance if scores else "magnitude",
@@ -114,180 +113,202 @@ def measure_sensitivity(
         noise=measuring.noise,
         drop_range=_drop_range(task, measuring.metric),
         widths=widths,
-        curves=tuple(curves),
+        curves=curves,
         formats=formats,
         mixes=mixes,
-        layers=tuple(layers),
+        layers=layers,
         joint=(),
         moves_batch_norms=measuring.moves_batch_norms,
         notes=(*notes, *width_notes, *block_notes, *measuring.notes),
     )
-    return measuring.blocks(measuring.joined(measured, groups, progress), removable, progress)
+    return measuring.blocks(measuring.joined(measured), removable)
 
 
 class _Measuring:
-    """The original's outputs and score on a task's data, to compare changed networks with."""
+    """The task's data and the original's score, to compare changed networks with."""
 
     def __init__(
-        self, task: Task, outputs: Sequence[OutputSpec], batches: Sequence[Tensors], *,
-        norms_follow: bool,
+        self, task: Task, outputs: Sequence[OutputSpec], batches: Sequence[Tensors], *, target: str,
+        groups: Sequence[ChannelGroup], norms_follow: bool, progress: Progress, workers: Workers,
+        ledger: Ledger, in_scheme: Callable[[Scheme], nn.Module] | None,
     ) -> None:  # fmt: skip
         self._task = task
-        self._outputs = outputs
-        self._model = copy.deepcopy(task.model).eval()
-        self._batches = list(batches)
-        self._original = run_batches(self._model, self._batches)
-        self._norms = observe_norms(self._model, self._batches if norms_follow else ())
-        self.moves_batch_norms = bool(self._norms.batches)
-        self.samples = len(self._original[0])
-        self.metric, self.metric_samples = validation_score(task, task.model)
-        self.noise = _noise(task, self.metric)
+        # As they arrive where they cross to another process: strides may choose the arithmetic.
+        self._batches = [tuple(tensor.contiguous() for tensor in inputs) for inputs in batches]
+        self._probing = partial(
+            Probing, task, outputs, target=target, groups=groups, norms_follow=norms_follow,
+            in_scheme=in_scheme,
+        )  # fmt: skip
+        self._progress = progress
+        self._workers = workers
+        self._ledger = ledger
+        has_norms = bool(observe_norms(task.model, ()).trained)
+        self.moves_batch_norms = norms_follow and has_norms
+        self.samples = sum(len(inputs[0]) for inputs in self._batches)
+        self.metric, self.metric_samples, self.noise = self._score_original()
         self.notes = (_noise_note(self.noise),) if self.noise else ()
 
-    def format(self, scheme: Scheme, changed: nn.Module) -> FormatPoint:
-        divergence, drop = self._divergence(changed), self._drop(changed)
-        return FormatPoint(
-            scheme=scheme, loss=divergence.loss, disagreement=divergence.disagreement, drop=drop
+    def _look_at(self, changes: Sequence[Change], note: str) -> list[Finding]:
+        """Return what each changed network loses, in their order."""
+        answers = do_all(
+            self._workers,
+            self._probing(self._batches),
+            [Parcel(values=to_builtins(change)) for change in changes],
+            ledger=self._ledger,
+            of=f"{len(self._batches)} batches, {self.samples} samples",
+            on_done=lambda done: self._progress.advance(done, len(changes), note),
+        )
+        return [from_builtins(Finding, answer.values, what="finding") for answer in answers]
+
+    def _score_original(self) -> tuple[float | None, int, float]:
+        """Return the original's metric, its samples, and the largest drop between its scores.
+
+        That is 0 where ``evaluate`` repeats itself: one repetition shows whether it does; where it
+        does not, three more show by how much.
+        """
+        if self._task.evaluate is None:
+            return None, 0, 0.0
+        found: list[Finding] = []
+        for repetitions in (1, 1, _NOISY_REPETITIONS):
+            looks = [
+                Change(scored=True, repetition=len(found) + number) for number in range(repetitions)
+            ]
+            found += self._look_at(looks, "the original")
+            scores = [finding.score for finding in found if finding.score is not None]
+            if len(scores) > 1 and len(set(scores)) == 1:
+                break
+        noise = self._task.metric.drop(max(scores), min(scores))
+        return scores[0], found[0].scored_samples, noise
+
+    def formats(self, schemes: Sequence[Scheme]) -> tuple[FormatPoint, ...]:
+        """Return what the unpruned network loses in each scheme."""
+        findings = self._look_at([Change(scheme=s, scored=True) for s in schemes], "precisions")
+        return tuple(
+            FormatPoint(
+                scheme=scheme,
+                loss=finding.loss,
+                disagreement=finding.disagreement,
+                drop=self._drop(finding),
+            )
+            for scheme, finding in zip(schemes, findings, strict=True)
         )
 
-    def layer(self, alone: Departure, target: str) -> LayerPoint:
-        """Return what one layer loses in a scheme while the rest of the network stays float."""
-        changed = self.simulated("fp32", target, alone)
-        loss = self._divergence(changed).loss
-        return LayerPoint(layer=alone.layer, scheme=alone.scheme, loss=loss)
-
-    def simulated(self, scheme: Scheme, target: str, *alone: Departure) -> nn.Module:
-        """Return the network in a scheme, single layers perhaps in another."""
-        layer_schemes = dict(alone)
-        has_palette = not {scheme, *layer_schemes.values()}.isdisjoint(PALETTE_BITS)
-        return simulate(
-            self._model, scheme, self._batches, target=target, layer_schemes=layer_schemes,
-            folded=self._folded if has_palette else {},
-        )  # fmt: skip
-
-    @cached_property
-    def _folded(self) -> dict[str, Tensor]:
-        return folded_weights(self._model, self._task.example_inputs)
+    def layers(self, single: Departures) -> tuple[LayerPoint, ...]:
+        """Return what layers lose in a scheme while the rest of their network stays float."""
+        changes = [Change(layer_schemes=dict([alone])) for alone in single]
+        findings = self._look_at(changes, "layers")
+        return tuple(
+            LayerPoint(layer=alone.layer, scheme=alone.scheme, loss=finding.loss)
+            for alone, finding in zip(single, findings, strict=True)
+        )
 
     def limit_samples(self, macs: int, networks: int) -> None:
         """Keep as many samples as the changed networks can be run on in reasonable time."""
         passes = 1 + self.moves_batch_norms
         self._batches = affordable(self._batches, macs, passes * (networks + len(JOINT_SHARES)))
-        self._original = run_batches(self._model, self._batches)
-        self._norms = observe_norms(self._model, self._batches if self.moves_batch_norms else ())
+        self.samples = sum(len(inputs[0]) for inputs in self._batches)
 
-    def curve(
-        self, group: ChannelGroup, choices: tuple[int, ...], scores: ChannelScores | None
-    ) -> GroupCurve:
-        """Return a group's curve, measured at every width; a narrower one never loses less.
+    def curves(
+        self, groups: Sequence[ChannelGroup], choices: Choices, scores: ChannelScores | None
+    ) -> tuple[GroupCurve, ...]:
+        """Return the groups' curves, measured at every width; a narrower one never loses less.
 
         Half of a group, with importances for a shape, would say too little: what a group loses
         grows with the channels removed while it still works, and jumps where it stops working.
         """
-        assert scores is not None
-        of_channel = scores.per_group[group.layer]
-        order = sorted(group.units, key=lambda unit: (sum(of_channel[c] for c in unit), unit))
-        removed = [(group.width - kept) // group.unit for kept in choices]
-        losses = [self._masked_loss([(group, order[:n])]) if n else 0.0 for n in removed]
-        rising = np.maximum.accumulate(losses[::-1])[::-1]
-        return GroupCurve(
-            layer=group.layer,
-            order=tuple(order),
-            choices=choices,
-            losses=tuple(float(loss) for loss in rising),
-        )
+        orders = [_least_important_first(group, scores) for group in groups]
+        changes = [
+            Change(removed_channels={group.layer: tuple(sorted(c for u in order[:n] for c in u))})
+            for group, order, row in zip(groups, orders, choices, strict=True)
+            for n in _removed_units(group, row)
+            if n
+        ]
+        losses = iter([finding.loss for finding in self._look_at(changes, "widths")])
+        curves = []
+        for group, order, row in zip(groups, orders, choices, strict=True):
+            own = [next(losses) if n else 0.0 for n in _removed_units(group, row)]
+            rising = np.maximum.accumulate(own[::-1])[::-1]
+            curves.append(
+                GroupCurve(
+                    layer=group.layer,
+                    order=order,
+                    choices=row,
+                    losses=tuple(float(loss) for loss in rising),
+                )
+            )
+        return tuple(curves)
 
-    def joined(
-        self, found: Sensitivity, groups: Sequence[ChannelGroup], progress: Progress
-    ) -> Sensitivity:
+    def joined(self, found: Sensitivity) -> Sensitivity:
         """Return the sensitivity with networks measured that are pruned in every group."""
-        if not groups:
-            return found
-        points: list[JointPoint] = []
-        for index, share in enumerate(JOINT_SHARES):
-            progress.advance(index, len(JOINT_SHARES), "networks")
-            widths = tuple(
+        shares = [
+            tuple(
                 min(row, key=lambda kept, full=row[-1]: abs(kept - share * full))  # type: ignore[misc]
                 for row in found.choices
             )
-            if widths == found.widths.full or any(widths == p.widths for p in points):
-                continue
-            removal = [
-                (group, [(c,) for c in curve.removed(kept)])
-                for group, curve, kept in zip(groups, found.curves, widths, strict=True)
-            ]
-            masked = self._masked(removal)
-            divergence = self._divergence(masked)
-            points.append(
-                JointPoint(
-                    widths=widths,
-                    sum=found.loss_sum(widths),
-                    loss=divergence.loss,
-                    disagreement=divergence.disagreement,
-                    drop=self._drop(masked),
-                )
+            for share in JOINT_SHARES
+        ]
+        networks = [widths for widths in dict.fromkeys(shares) if widths != found.widths.full]
+        changes = [
+            Change(
+                removed_channels={
+                    curve.layer: tuple(sorted(curve.removed(kept)))
+                    for curve, kept in zip(found.curves, widths, strict=True)
+                },
+                scored=True,
             )
-        return replace(found, joint=tuple(points))
+            for widths in networks
+        ]
+        points = tuple(
+            self._joint_point(found.loss_sum(widths), finding, widths=widths)
+            for widths, finding in zip(networks, self._look_at(changes, "networks"), strict=True)
+        )
+        return replace(found, joint=points)
 
-    def blocks(self, found: Sensitivity, names: Sequence[str], progress: Progress) -> Sensitivity:
+    def blocks(self, found: Sensitivity, names: Sequence[str]) -> Sensitivity:
         """Return the sensitivity with every block measured alone, and once all cheaper ones are
         gone: losses of blocks do not add up, since each corrects what those before it left.
 
         A network that has failed diverges no further, so no block counts for less than alone.
         """
-        alone: dict[str, float] = {}
-        for index, name in enumerate(names):
-            progress.advance(index, 2 * len(names), "blocks")
-            alone[name] = self._divergence(self._without([name])).loss
+        singles = self._look_at([Change(removed_blocks=(name,)) for name in names], "blocks")
+        alone = {name: finding.loss for name, finding in zip(names, singles, strict=True)}
         order = sorted(names, key=lambda name: alone[name])
         scored = {math.ceil(share * len(order)) for share in _BLOCK_SHARES}
+        counts = range(1, len(order) + 1)
+        together = self._look_at(
+            [Change(removed_blocks=tuple(order[:n]), scored=n in scored) for n in counts],
+            "blocks together",
+        )
         points: list[BlockPoint] = []
         joint: list[JointPoint] = []
         reached = 0.0
-        for count, name in enumerate(order, start=1):
-            progress.advance(len(names) + count, 2 * len(names), "blocks")
-            changed = self._without(order[:count])
-            divergence = self._divergence(changed)
-            points.append(BlockPoint(block=name, loss=max(alone[name], divergence.loss - reached)))
-            reached = max(reached, divergence.loss)
+        for count, name, finding in zip(counts, order, together, strict=True):
+            points.append(BlockPoint(block=name, loss=max(alone[name], finding.loss - reached)))
+            reached = max(reached, finding.loss)
             if count in scored:
+                total, gone = sum(point.loss for point in points), tuple(order[:count])
                 joint.append(
-                    JointPoint(
-                        widths=found.widths.full,
-                        removed_blocks=tuple(order[:count]),
-                        sum=sum(point.loss for point in points),
-                        loss=divergence.loss,
-                        disagreement=divergence.disagreement,
-                        drop=self._drop(changed),
-                    )
+                    self._joint_point(total, finding, widths=found.widths.full, blocks=gone)
                 )
         points.sort(key=lambda point: names.index(point.block))
         return replace(found, blocks=tuple(points), joint=(*found.joint, *joint))
 
-    def _without(self, blocks: Collection[str]) -> nn.Module:
-        return recalibrate(shortened(self._model, blocks), self._norms)
-
-    def _masked_loss(
-        self, removal: Sequence[tuple[ChannelGroup, Sequence[Sequence[int]]]]
-    ) -> float:
-        return self._divergence(self._masked(removal)).loss
-
-    def _masked(self, removal: Sequence[tuple[ChannelGroup, Sequence[Sequence[int]]]]) -> nn.Module:
-        """Return the original with nobody reading those channels, and batch norms that follow:
-        what pruning computes."""
-        channels = [(group, sorted(c for unit in units for c in unit)) for group, units in removal]
-        return recalibrate(disconnected(self._model, channels), self._norms)
-
-    def _divergence(self, changed: nn.Module) -> Divergence:
-        return measure_divergence(
-            self._original, run_batches(changed, self._batches), self._outputs
+    def _joint_point(
+        self, total: float, finding: Finding, *, widths: Widths, blocks: tuple[str, ...] = ()
+    ) -> JointPoint:
+        return JointPoint(
+            widths=widths,
+            removed_blocks=blocks,
+            sum=total,
+            loss=finding.loss,
+            disagreement=finding.disagreement,
+            drop=self._drop(finding),
         )
 
-    def _drop(self, changed: nn.Module) -> float | None:
-        if self.metric is None:
+    def _drop(self, finding: Finding) -> float | None:
+        if self.metric is None or finding.score is None:
             return None
-        score, _ = validation_score(self._task, changed)
-        return None if score is None else self._task.metric.drop(self.metric, score)
+        return self._task.metric.drop(self.metric, finding.score)
 
 
 def affordable(batches: Sequence[Tensors], macs: int, networks: int) -> list[Tensors]:
@@ -295,6 +316,20 @@ def affordable(batches: Sequence[Tensors], macs: int, networks: int) -> list[Ten
     inference of the traced batch multiplies ``macs``."""
     runs = max(1, networks * macs // max(1, len(batches[0][0])))
     return taken(batches, max(_FEWEST_SAMPLES, int(_MAC_BUDGET / runs)))
+
+
+def _least_important_first(
+    group: ChannelGroup, scores: ChannelScores | None
+) -> tuple[tuple[int, ...], ...]:
+    """Return a group's units in the order in which they go."""
+    assert scores is not None
+    of_channel = scores.per_group[group.layer]
+    return tuple(sorted(group.units, key=lambda unit: (sum(of_channel[c] for c in unit), unit)))
+
+
+def _removed_units(group: ChannelGroup, choices: Sequence[int]) -> list[int]:
+    """Return how many units go at each of a group's widths."""
+    return [(group.width - kept) // group.unit for kept in choices]
 
 
 def _worth_mixing(mixes: Mixes, formats: Sequence[FormatPoint]) -> Mixes:
@@ -348,22 +383,6 @@ def _scored_groups(
         return (), None, (f"pruning is not offered: {problem.found}",)
 
 
-def _noise(task: Task, first: float | None) -> float:
-    """Return the largest drop between scores of the original: 0 where ``evaluate`` repeats itself.
-
-    One repetition shows whether it does; where it does not, three more show by how much.
-    """
-    if first is None:
-        return 0.0
-    scores = [first]
-    for repetitions in (1, _NOISY_REPETITIONS):
-        again = (validation_score(task, task.model)[0] for _ in range(repetitions))
-        scores += [score for score in again if score is not None]
-        if len(set(scores)) == 1:
-            return 0.0
-    return task.metric.drop(max(scores), min(scores))
-
-
 def _noise_note(noise: float) -> str:
     return (
         f"evaluate() gives another score each time: the original's own moves by {100 * noise:.2f} "
@@ -375,18 +394,3 @@ def _drop_range(task: Task, metric: float | None) -> tuple[float, float]:
     if metric is None:
         return (-1.0, 1.0)
     return task.metric.drop(metric, task.metric.high), task.metric.drop(metric, task.metric.low)
-
-
-def validation_score(task: Task, module: nn.Module) -> tuple[float | None, int]:
-    """Return the validation metric and the number of samples it was computed on."""
-    if task.evaluate is None:
-        return None, 0
-    predict = model_predict(module, torch.device("cpu"))
-    samples = 0
-
-    def counted(*inputs: Tensor) -> Tensor | Tensors:
-        nonlocal samples
-        samples += len(inputs[0])
-        return predict(*inputs)
-
-    return evaluate_task(task, counted, "validation"), samples

@@ -13,7 +13,8 @@ from edgesdk.compress.factorize import layer_directions, replace_layer, split_la
 from edgesdk.compress.samples import sample_inputs
 from edgesdk.low_rank import LayerSplit, Splits
 from edgesdk.planner.divergence import Divergence, measure_divergence, run_batches
-from edgesdk.planner.sensing import affordable, validation_score
+from edgesdk.planner.probing import validation_score
+from edgesdk.planner.sensing import affordable
 from edgesdk.planner.sensitivity import JointPoint, Sensitivity, SplitPoint
 from edgesdk.progress import Progress
 from edgesdk.task import OutputSpec, Task

@@ -11,6 +11,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk import errors
+
 _LENGTH = struct.Struct("<Q")
 
 Array = NDArray[np.generic]
@@ -36,6 +38,26 @@ def read_message(stream: IO[bytes]) -> tuple[dict[str, Any], list[Array]]:
         for _ in range(header.pop("arrays"))
     ]
     return header, arrays
+
+
+def error_message(problem: errors.EdgeSDKError) -> dict[str, Any]:
+    """Return the header that tells the other side what was raised."""
+    # A target's own subclass is not known on the other side; the class it extends is.
+    known = next(c for c in type(problem).__mro__ if c.__module__ == errors.__name__)
+    error = {
+        "class": known.__name__,
+        "found": problem.found,
+        "expected": problem.expected,
+        "next_step": problem.next_step,
+    }
+    return {"error": error}
+
+
+def error_in(header: dict[str, Any]) -> errors.EdgeSDKError:
+    """Return the error that a header tells of, to be raised on this side."""
+    error = header["error"]
+    known: type[errors.EdgeSDKError] = getattr(errors, error["class"])
+    return known(error["found"], expected=error["expected"], next_step=error["next_step"])
 
 
 def _read_block(stream: IO[bytes]) -> bytes:

@@ -16,7 +16,7 @@ import numpy as np
 
 from edgesdk import errors
 from edgesdk.document import from_builtins, to_builtins
-from edgesdk.running.wire import read_message, write_message
+from edgesdk.running.wire import error_message, read_message, write_message
 from edgesdk.target import Arrays, Emission, Session, find_target
 
 
@@ -44,10 +44,10 @@ def main() -> None:
             else:
                 write_message(replies, _time(session, header, arrays))
         except errors.EdgeSDKError as problem:
-            _reply_error(replies, problem)
+            write_message(replies, error_message(problem))
         except Exception as problem:  # noqa: BLE001 - whatever a runtime raises is about the file
             text = f"the runtime could not {header['request']} the artifact: {problem!r}"
-            _reply_error(replies, errors.ArtifactError(text))
+            write_message(replies, error_message(errors.ArtifactError(text)))
 
 
 def _open(replies: IO[bytes], header: dict[str, Any]) -> Session:
@@ -80,18 +80,6 @@ def _time(session: Session, header: dict[str, Any], inputs: Arrays) -> dict[str,
         infer()
         samples.append((time.perf_counter_ns() - start) / 1e6)
     return {"samples_ms": samples}
-
-
-def _reply_error(replies: IO[bytes], problem: errors.EdgeSDKError) -> None:
-    # A target's own subclass is not known on the other side; the class it extends is.
-    known = next(c for c in type(problem).__mro__ if c.__module__ == errors.__name__)
-    error = {
-        "class": known.__name__,
-        "found": problem.found,
-        "expected": problem.expected,
-        "next_step": problem.next_step,
-    }
-    write_message(replies, {"error": error})
 
 
 if __name__ == "__main__":

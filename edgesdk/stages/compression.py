@@ -11,10 +11,10 @@ from torch import nn
 
 from edgesdk.compress.distil import recover
 from edgesdk.compress.factorize import factorized
-from edgesdk.compress.fold import fold_batch_norms
 from edgesdk.compress.prune import prune
 from edgesdk.compress.recalibrate import recalibrated_for
 from edgesdk.compress.samples import sample_inputs
+from edgesdk.compress.shape import PREPARING, shaped, shaped_by
 from edgesdk.compressed import CompressedModel
 from edgesdk.errors import UnsupportedModel
 from edgesdk.foreign import Foreign
@@ -22,7 +22,6 @@ from edgesdk.plan import (
     AdaRound,
     BiasCorrection,
     Distil,
-    Equalize,
     Factorize,
     Finetune,
     Plan,
@@ -32,6 +31,7 @@ from edgesdk.plan import (
     Step,
 )
 from edgesdk.scheme import Scheme
+from edgesdk.stages.epochs import train_by_workers
 from edgesdk.stages.preparation import prepare
 from edgesdk.stages.request import Request
 from edgesdk.task_source import calibration_batches
@@ -39,7 +39,6 @@ from edgesdk.task_source import calibration_batches
 _WEIGHTS = "weights.safetensors"
 _TRAINING = Distil | Finetune | Qat
 _ROUNDING = AdaRound | BiasCorrection | Qat
-_PREPARING = Equalize | _ROUNDING
 
 
 def compress(request: Request, plan: Plan, *, recovered: bool = True) -> CompressedModel:
@@ -57,15 +56,14 @@ def compress(request: Request, plan: Plan, *, recovered: bool = True) -> Compres
             f"the plan changes more than the precision, and {module.unpruned}",
             expected="a plan whose only step is to quantize",
         )
+    if not recovered:
+        module = shaped_by(request.task, plan.steps)
+        return compressed_model(request, module, plan.scheme, plan.layer_schemes)
     for index, step in enumerate(plan.steps):
         if isinstance(step, Prune):
-            module = _pruned(request, step, module, recovered=recovered)
-        elif isinstance(step, Quantize):
-            continue
-        elif recovered:
+            module = _pruned(request, step, module)
+        elif not isinstance(step, Quantize):
             module = _carried_out(request, plan, index, module)
-        else:
-            module = _shaped(request, step, module)
     return compressed_model(request, module, plan.scheme, plan.layer_schemes)
 
 
@@ -99,7 +97,7 @@ def _prefix_key(request: Request, plan: Plan, count: int, *, recovered: bool) ->
     """Return the key of what the first ``count`` steps give."""
     done = [step for step in plan.steps[:count] if not isinstance(step, Quantize)]
     if not recovered:
-        folds = any(isinstance(step, _PREPARING) for step in done)
+        folds = any(isinstance(step, PREPARING) for step in done)
         shapes = [step for step in done if isinstance(step, Prune | Factorize)]
         stay = any(isinstance(step, Prune) and step.moves_batch_norms for step in shapes)
         shape = "batch norms as they were" if stay else "any"
@@ -116,22 +114,14 @@ def steps_key(steps: Sequence[Step]) -> str:
     return "\n".join(repr(step) for step in steps)
 
 
-def _pruned(request: Request, step: Prune, module: nn.Module, *, recovered: bool) -> nn.Module:
+def _pruned(request: Request, step: Prune, module: nn.Module) -> nn.Module:
     """Return the module without what goes, its batch norms moved where that is asked."""
-    examples, blocks = request.task.example_inputs, step.removed_blocks
-    if step.moves_batch_norms and recovered:
+    examples = request.task.example_inputs
+    if step.moves_batch_norms:
         _, batches = sample_inputs(request.task)
+        blocks = step.removed_blocks
         module = recalibrated_for(module, examples, step.groups, batches, blocks=blocks)
-    return prune(module, examples, step.groups, blocks=blocks)
-
-
-def _shaped(request: Request, step: Step, module: nn.Module) -> nn.Module:
-    """Return the module in the shape that a step leaves it in, of weights as they are."""
-    if isinstance(step, Factorize):
-        return factorized(module, request.task.example_inputs, step.ranks, ())
-    if isinstance(step, _PREPARING):
-        return fold_batch_norms(module, request.task.example_inputs)
-    return module
+    return shaped(module, examples, step)
 
 
 def _carried_out(request: Request, plan: Plan, index: int, module: nn.Module) -> nn.Module:
@@ -139,6 +129,10 @@ def _carried_out(request: Request, plan: Plan, index: int, module: nn.Module) ->
     key = _prefix_key(request, plan, index + 1, recovered=True)
     step = plan.steps[index]
     scratch = request.cache.scratch("recover", key)
+    train_epoch = None
+    if isinstance(step, Distil | Qat):
+        before = plan.steps[:index]
+        train_epoch = train_by_workers(request, step, before=before, seed=plan.seed)
 
     def build(folder: Path) -> None:
         if isinstance(step, Factorize):
@@ -159,15 +153,20 @@ def _carried_out(request: Request, plan: Plan, index: int, module: nn.Module) ->
                     report.epoch, report.epochs, report.note
                 ),
                 checkpoint=scratch / "training",
+                train_epoch=train_epoch,
             )
         else:
-            done = prepare(request, step, module, seed=plan.seed, checkpoint=scratch / "training")
+            done = prepare(
+                request, step, module, seed=plan.seed, checkpoint=scratch / "training",
+                train_epoch=train_epoch,
+            )  # fmt: skip
         # Copies, because safetensors refuses names that share memory, as tied weights do.
         state = {name: t.clone().contiguous() for name, t in done.state_dict().items()}
         safetensors.torch.save_file(state, folder / _WEIGHTS)
 
     folder = request.cache.folder("recover", key, build)
     request.cache.drop_scratch("recover", key)
-    shaped = _shaped(request, step, prune(module, request.task.example_inputs, ()))
-    shaped.load_state_dict(safetensors.torch.load_file(folder / _WEIGHTS))
-    return shaped
+    examples = request.task.example_inputs
+    network = shaped(prune(module, examples, ()), examples, step)
+    network.load_state_dict(safetensors.torch.load_file(folder / _WEIGHTS))
+    return network

@@ -17,6 +17,7 @@ from edgesdk.stages.files import foreign_files
 from edgesdk.stages.request import Request
 from edgesdk.target import installed_version
 from edgesdk.trace import trace
+from edgesdk.workers.ledger import Ledger
 
 
 def learn_graph(request: Request) -> OpGraph:
@@ -36,6 +37,8 @@ def learn_sensitivity(request: Request, graph: OpGraph) -> Sensitivity:
     say. Splits once for those that the devices gain by.
     """
     multiple = request.runtime.channel_multiple
+    formats = f"{request.target.name} {','.join(request.schemes)} {sorted(request.mixes.items())}"
+    key = request.key_for("sensitivity", METHOD, formats, multiple, repr(JOINT_SHARES), _versions())
 
     def build() -> Sensitivity:
         request.progress.step("Measuring sensitivity")
@@ -49,12 +52,13 @@ def learn_sensitivity(request: Request, graph: OpGraph) -> Sensitivity:
                 mixes=request.mixes,
                 channel_multiple=multiple,
                 progress=request.progress,
+                workers=request.workers,
+                ledger=Ledger(request.cache.scratch("sensitivity", key)),
                 in_scheme=in_scheme,
             )
 
-    formats = f"{request.target.name} {','.join(request.schemes)} {sorted(request.mixes.items())}"
-    key = request.key_for("sensitivity", METHOD, formats, multiple, repr(JOINT_SHARES), _versions())
     known = request.cache.document("sensitivity", key, Sensitivity, build)
+    request.cache.drop_scratch("sensitivity", key)
     return _with_splits(request, graph, known, key)
 
 

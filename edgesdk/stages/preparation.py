@@ -12,6 +12,7 @@ from edgesdk.compress.bias_correction import correct_biases
 from edgesdk.compress.equalize import equalize
 from edgesdk.compress.qat import qat
 from edgesdk.compress.rounding import QUANTIZERS, Rounding
+from edgesdk.compress.training import TrainEpoch
 from edgesdk.errors import UsageError
 from edgesdk.plan import AdaRound, BiasCorrection, Equalize, Qat, Step
 from edgesdk.stages.request import Request
@@ -19,12 +20,13 @@ from edgesdk.task_source import calibration_batches
 
 
 def prepare(
-    request: Request, step: Step, module: nn.Module, *, seed: int, checkpoint: Path
-) -> nn.Module:
+    request: Request, step: Step, module: nn.Module, *, seed: int, checkpoint: Path,
+    train_epoch: TrainEpoch | None = None,
+) -> nn.Module:  # fmt: skip
     """Return the module as an ``Equalize``, ``BiasCorrection``, ``AdaRound`` or ``Qat`` leaves it.
 
     A float module with batch norms folded; quantizing it is still the target's. Progress names
-    the layers that a step leaves out.
+    the layers that a step leaves out. ``train_epoch`` trains epochs somewhere else.
     """
     examples = request.task.example_inputs
     if isinstance(step, Equalize):
@@ -57,6 +59,7 @@ def prepare(
         seed=seed,
         on_epoch=lambda report: request.progress.advance(report.epoch, report.epochs, report.note),
         checkpoint=checkpoint,
+        train_epoch=train_epoch,
     )
 
 

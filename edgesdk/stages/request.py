@@ -50,6 +50,9 @@ from edgesdk.target import (
 )
 from edgesdk.task import InputSpec, OutputSpec, Task
 from edgesdk.task_source import check_task, input_specs, output_specs, task_key
+from edgesdk.workers.here import Here
+from edgesdk.workers.job import Workers
+from edgesdk.workers.task_parcel import check_can_cross
 
 HOST = "host"
 
@@ -64,7 +67,7 @@ class Request:
     ``baseline_scheme`` is the float form that the original is emitted in, whether or not it may be
     chosen. ``key`` is the hash of the task. ``bench`` is where another device than this machine is
     measured, None where none is at hand. ``others`` are the devices that the same file must keep
-    the budget on, too."""
+    the budget on, too. ``workers`` do what can be done apart."""
 
     task: Task
     key: str
@@ -84,6 +87,7 @@ class Request:
     cache: Cache
     progress: Progress
     bench: Bench | None
+    workers: Workers
 
     @property
     def can_measure(self) -> bool:
@@ -143,12 +147,14 @@ def resolve(
     task: Task, *, device: Devices, target: str | None, budget: Budget, effort: Effort,
     accelerator: str, cache: Cache, progress: Progress, needs_toolchain: bool,
     bench: Bench | None = None, only: Collection[str] = (), delegate: str | None = None,
+    workers: Workers | None = None,
 ) -> Request:  # fmt: skip
     """Return the request, or raise the error that says what does not fit together.
 
     ``needs_toolchain`` is false where nothing will be emitted (``plan``). ``only`` names the
     schemes that may be chosen, all that are possible where it is empty. ``delegate`` is the
-    target's back end that executes the file, None for the profile's first.
+    target's back end that executes the file, None for the profile's first. ``workers`` compute,
+    this process where nobody else is given.
     """
     profile, *rest = profiles = _profiles(device)
     bench = _check_bench(bench, profile)
@@ -169,6 +175,8 @@ def resolve(
         task, first=profile, target=found, capability=capability, others=others, only=only
     )
     progress.step("Checking the task")
+    if workers is not None and not isinstance(workers, Here):
+        check_can_cross(task)
     check_task(task)
     model, narrowed = fit_windows(task.model, task.example_inputs)
     if narrowed:
@@ -194,6 +202,7 @@ def resolve(
         cache=cache,
         progress=progress,
         bench=bench,
+        workers=workers or Here(),
     )
 
 

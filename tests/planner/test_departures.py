@@ -29,6 +29,8 @@ from edgesdk.progress import Silent
 from edgesdk.scheme import Scheme
 from edgesdk.task_source import output_specs
 from edgesdk.trace import trace
+from edgesdk.workers.here import Here
+from edgesdk.workers.ledger import Ledger
 
 BASE: Scheme = "int8_dynamic"
 SCHEMES: tuple[Scheme, ...] = ("fp32", BASE, "int4_dynamic")
@@ -58,6 +60,8 @@ def found(graph: OpGraph) -> Sensitivity:
         mixes={BASE: ("fp32", "int4_dynamic")},
         channel_multiple=8,
         progress=Silent(),
+        workers=Here(),
+        ledger=Ledger(None),
     )
 
 

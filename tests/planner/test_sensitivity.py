@@ -22,6 +22,8 @@ from edgesdk.progress import Silent
 from edgesdk.task import Task
 from edgesdk.task_source import calibration_batches, output_specs
 from edgesdk.trace import trace
+from edgesdk.workers.here import Here
+from edgesdk.workers.ledger import Ledger
 
 
 def measured(task: Task) -> Sensitivity:
@@ -35,6 +37,8 @@ def measured(task: Task) -> Sensitivity:
         mixes={},
         channel_multiple=4,
         progress=Silent(),
+        workers=Here(),
+        ledger=Ledger(None),
     )
 
 

@@ -19,6 +19,8 @@ from edgesdk.planner.splits import possible_splits
 from edgesdk.progress import Silent
 from edgesdk.task_source import output_specs
 from edgesdk.trace import trace
+from edgesdk.workers.here import Here
+from edgesdk.workers.ledger import Ledger
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +35,8 @@ def known() -> Sensitivity:
         mixes={},
         channel_multiple=4,
         progress=Silent(),
+        workers=Here(),
+        ledger=Ledger(None),
     )
 
 

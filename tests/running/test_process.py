@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from reference import Register
 
+from edgesdk import errors
 from edgesdk.artifact import TensorSpec
 from edgesdk.document import to_builtins
 from edgesdk.errors import ArtifactError
-from edgesdk.running import process as process_module
+from edgesdk.running import child, process
 from edgesdk.running.process import ArtifactProcess
 from edgesdk.running.wire import read_message, write_message
 from edgesdk.target import Emission
@@ -103,7 +104,7 @@ def test_a_crash_while_running_says_what_happened(tmp_path: Path) -> None:
 
 
 def test_a_hang_while_opening_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process_module, "_OPEN_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(process, "_OPEN_TIMEOUT_S", 0.05)
     with (
         pytest.raises(ArtifactError, match="did not answer in time while asked to open"),
         starting(tmp_path, "is noisy"),
@@ -112,7 +113,7 @@ def test_a_hang_while_opening_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_hang_while_running_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process_module, "_RUN_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(process, "_RUN_TIMEOUT_S", 0.2)
     with starting(tmp_path, "hangs on run") as running:
         start = time.monotonic()
         with pytest.raises(ArtifactError, match="did not answer in time while asked to run"):
@@ -188,8 +189,8 @@ def test_an_error_keeps_its_class_and_next_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     error = {"class": name, "found": "it", "expected": "that", "next_step": "do this"}
-    monkeypatch.setattr(process_module, "read_message", lambda _: ({"error": error}, []))
-    monkeypatch.setattr(process_module, "write_message", lambda *_: None)
-    with pytest.raises(getattr(process_module.errors, name)) as caught, starting(tmp_path, ""):
+    monkeypatch.setattr(child, "read_message", lambda _: ({"error": error}, []))
+    monkeypatch.setattr(child, "write_message", lambda *_: None)
+    with pytest.raises(getattr(errors, name)) as caught, starting(tmp_path, ""):
         pass
     assert str(caught.value) == "it. Expected: that. Next: do this."

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from blobs_task import blobs
+from planned import plan_of
 from shortcuts import IMAGES, resnet
 from torch import Tensor, nn
 
@@ -52,27 +53,6 @@ def request_for(task: Task, device: DeviceProfile, root: Path) -> Request:
         cache=Cache(root / "cache"),
         progress=Silent(),
         needs_toolchain=False,
-    )
-
-
-def plan_of(*steps: Any, seed: int = 0) -> Plan:
-    return Plan(
-        task="blobs",
-        task_key="",
-        device="",
-        target="",
-        option="",
-        scheme="fp16",
-        steps=steps,
-        steps_sha256="",
-        predicted={},
-        baseline={},
-        reasons=(),
-        rejected=(),
-        front=(),
-        prices=(),
-        gap=0.0,
-        seed=seed,
     )
 
 
