@@ -84,6 +84,18 @@ def uneven_blobs() -> Task:
     return replace(task, name="uneven-blobs")
 
 
+def lively_blobs() -> Task:
+    """Return the task with a network that has no dead channel: pruning any costs something."""
+    task = blobs()
+    first, _, second, _, _ = task.model
+    with torch.no_grad():
+        hidden = torch.relu(first(points(2, 256)[0]))
+        for layer, read in ((first, points(2, 256)[0]), (second, hidden)):
+            is_dead = layer(read).amax(0) <= 0
+            layer.bias[is_dead] += 1.0
+    return replace(task, name="lively-blobs")
+
+
 def blobs() -> Task:
     """Return the task."""
     model = network()

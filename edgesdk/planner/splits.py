@@ -19,7 +19,7 @@ from edgesdk.planner.kernel_tables import Costs, groups_of, members_of
 from edgesdk.planner.widths import WidthModel
 from edgesdk.scheme import Scheme
 
-_RANK_SHARES = (0.25, 0.5, 0.75)
+_RANK_SHARES = (0.125, 0.25, 0.5, 0.75)
 """Ranks to choose from, as shares of the rank from which on two layers are no smaller than one."""
 
 _LEAST_GAIN = 0.1
@@ -39,7 +39,7 @@ class SplitCost:
 
 
 def possible_splits(graph: OpGraph, multiple: int) -> Splits:
-    """Return the splits at up to three ranks a layer, multiples of ``multiple``, that have fewer
+    """Return the splits at up to four ranks a layer, multiples of ``multiple``, that have fewer
     weights and pass on no more values than the layer reads or gives."""
     found: list[LayerSplit] = []
     for op in splittable_ops(graph):

@@ -49,7 +49,8 @@ def found(known: Sensitivity) -> Sensitivity:
 def test_every_split_is_measured_and_a_lower_rank_never_loses_less(found: Sensitivity) -> None:
     assert found.looked_at == possible_splits(found.widths.graph, 4)
     assert found.looked_at == (
-        LayerSplit("0", 4), LayerSplit("2", 8), LayerSplit("2", 20), LayerSplit("2", 32),
+        LayerSplit("0", 4), LayerSplit("2", 4), LayerSplit("2", 8), LayerSplit("2", 20),
+        LayerSplit("2", 32),
     )  # fmt: skip
     losses = [point.loss for point in found.splits if point.layer == "2"]
     assert losses == sorted(losses, reverse=True)
@@ -60,7 +61,7 @@ def test_a_loss_is_that_of_the_network_that_compress_makes(found: Sensitivity) -
     task = blobs()
     _, batches = sample_inputs(task)
     original = run_batches(task.model.eval(), batches)
-    for split in found.looked_at[:2]:
+    for split in (LayerSplit("0", 4), LayerSplit("2", 32)):
         made = factorized(task.model, task.example_inputs, dict([split]), batches).eval()
         moved = measure_divergence(original, run_batches(made, batches), output_specs(task))
         [point] = [p for p in found.splits if (p.layer, p.rank) == split]
@@ -72,7 +73,7 @@ def test_all_layers_are_split_together_at_each_level(
 ) -> None:
     joint = found.joint[len(known.joint) :]
     assert [dict(point.splits) for point in joint] == [
-        {"0": 4, "2": 8}, {"0": 4, "2": 20}, {"0": 4, "2": 32},
+        {"0": 4, "2": 4}, {"0": 4, "2": 8}, {"0": 4, "2": 20}, {"0": 4, "2": 32},
     ]  # fmt: skip
     for point in joint:
         assert point.sum == pytest.approx(

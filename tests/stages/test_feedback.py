@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from blobs_task import blobs
+from blobs_task import blobs, lively_blobs
 
 from edgesdk.artifact import Parity
 from edgesdk.budget import Budget, Condition, Relative, Verdict
@@ -30,7 +30,7 @@ from edgesdk.stages.learning import learn_graph, learn_sensitivity
 from edgesdk.stages.proof import Proof
 from edgesdk.stages.request import Request, resolve
 from edgesdk.stages.runnable import Runnable
-from edgesdk.task import Split
+from edgesdk.task import Split, Task
 
 PARITY = Parity(
     status="verified", runtime="", samples=1, sqnr_db=200.0, maximum_error=0.0,
@@ -53,9 +53,10 @@ def asking(reference_device: DeviceProfile, shared_cache: Path) -> Asking:
     def ask(
         budget: Budget, effort: Effort | None = None, *,
         device: str | DeviceProfile = reference_device, target: str | None = None,
+        task: Callable[[], Task] = blobs,
     ) -> tuple[Request, Sensitivity, Baseline]:  # fmt: skip
         request = resolve(
-            blobs(),
+            task(),
             device=device,
             target=target,
             budget=budget,
@@ -174,7 +175,8 @@ def test_without_training_validation_is_scored_by_the_probe(
     asking: Asking, scripted: Scripted
 ) -> None:
     script = scripted(lambda *_: None)
-    found = find_attempt(*asking(Budget(size_bytes=Relative(fraction=0.6), max_drop=0.05)))
+    budget = Budget(size_bytes=Relative(fraction=0.6), max_drop=0.05)
+    found = find_attempt(*asking(budget, task=lively_blobs))
     option = found.plan.option
     assert not trains(found.plan.steps)
     assert script.calls == [(option, "validation", True), (option, "test", True)]
