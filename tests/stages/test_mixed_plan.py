@@ -18,7 +18,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("target", ["executorch", "tflite"])
 def test_the_layer_that_int8_ruins_stays_float(target: str, tmp_path: Path) -> None:
-    budget = Budget.parse(size="60%", max_drop="1%")
+    # At more, float layers of lower rank lose still less.
+    budget = Budget.parse(size="35%", max_drop="1%")
     result = compile_task(
         lopsided(), device="host", target=target, budget=budget, out=tmp_path / "out",
         schemes=("fp32", "int8_dynamic"), effort=Effort.parse("quick", None),
@@ -28,7 +29,7 @@ def test_the_layer_that_int8_ruins_stays_float(target: str, tmp_path: Path) -> N
     assert any(f"{RUINED} in fp32" in reason for reason in result.plan.reasons)
     drop = result.verified["accuracy_drop"]
     assert (drop.standing, drop.value <= 0.01) == ("verified", True)
-    assert result.verified["size_bytes"].value <= 0.6 * result.baseline["size_bytes"].value
+    assert result.verified["size_bytes"].value <= 0.35 * result.baseline["size_bytes"].value
     # The file itself holds layers of both kinds.
     linear = [op for op in read_manifest(tmp_path / "out").operators if op.weight_bytes]
     assert len({op.dtype for op in linear}) > 1

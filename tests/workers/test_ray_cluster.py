@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import secrets
 import shutil
 import socket
@@ -51,7 +53,17 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The machine for one cluster: Ray's servers of two would take the same ports."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (shared / "ray.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="module")
+def address(machine: None) -> Iterator[str]:
     """The address of a cluster that lives as long as this module's tests."""
     port = free_port()
     folder = Path(tempfile.mkdtemp(prefix="ray."))  # a short path: Ray makes sockets in it
