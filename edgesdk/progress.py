@@ -33,4 +33,4 @@ class Silent:
 
 
 watching: ContextVar[Progress] = ContextVar("watching", default=Silent())  # noqa: B039 - no state
-"""Who watches while a task is loaded, before there is a request that says so."""
+"""Who watches the running command, and what it does before a request says so: loading a task."""

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
 from types import FrameType
 from typing import Annotated, Any, NoReturn, TextIO
 
@@ -39,8 +38,6 @@ app.add_typer(devices, name="devices")
 measurements = typer.Typer(help="What was measured on devices, kept here.", no_args_is_help=True)
 app.add_typer(measurements, name="measurements")
 
-progress: ContextVar[RichProgress] = ContextVar("progress")
-"""The progress of the running command."""
 
 _INTERRUPTED = 130
 _READER_GONE = 141  # what a shell shows for a process that SIGPIPE ended
@@ -122,7 +119,6 @@ def run(arguments: Sequence[str]) -> int:
 
 def _main(arguments: Sequence[str], stdout: TextIO, *, as_json: bool) -> int:
     with RichProgress(quiet="--quiet" in arguments) as shown:
-        progress.set(shown)
         watching.set(shown)
         try:
             answer: Any = app(list(arguments) or ["--help"], "edgesdk", standalone_mode=False)

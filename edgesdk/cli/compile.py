@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgesdk.cli.app import app, command, progress
+from edgesdk.cli.app import app, command
 from edgesdk.cli.console import Answer
 from edgesdk.cli.options import (
     AcceleratorOption,
@@ -34,6 +34,7 @@ from edgesdk.cli.options import (
     TimeOption,
     WorkersOption,
 )
+from edgesdk.progress import watching
 
 if TYPE_CHECKING:
     from edgesdk.profiling.bench import Bench
@@ -113,7 +114,7 @@ def compile_command(
         min_delegated=None if min_delegated is None else parse_share(min_delegated),
         out=out,
         workers=workers,
-        progress=progress.get(),
+        progress=watching.get(),
     )
     if bench is not None:
         _keep_measurement(out)
@@ -185,7 +186,7 @@ def plan_command(
         accelerator=accelerator,
         schemes=scheme or (),
         workers=workers,
-        progress=progress.get(),
+        progress=watching.get(),
     )
     if destination is not None:
         write_file(destination, to_json(result.plan))

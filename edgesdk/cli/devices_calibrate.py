@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from edgesdk.cli.app import command, devices, progress
+from edgesdk.cli.app import command, devices
 from edgesdk.cli.console import Answer
+from edgesdk.progress import watching
 
 if TYPE_CHECKING:
     from edgesdk.device import DeviceProfile
@@ -32,8 +33,9 @@ def calibrate_command(
         typer.Option("--threads", help="host only: thread counts, the default one first."),
     ] = None,
     time: Annotated[
-        str, typer.Option("--time", help="host only: about how long it may take, such as 10min.")
-    ] = "5min",
+        str | None,
+        typer.Option("--time", help="host only: about how long it may take; default: 5min."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="The file to write; default: the user's own profiles."),
@@ -46,13 +48,13 @@ def calibrate_command(
 
     Example: edgesdk devices calibrate host
     """
-    from edgesdk.effort import parse_seconds
     from edgesdk.errors import UsageError
 
     if name == "host" and not measured:
-        return _calibrate_host(threads, out, limit_s=parse_seconds(time))
-    if threads:
-        raise UsageError("--threads is for microbenchmarks on this machine, not for measurements")
+        return _calibrate_host(threads, time, out)
+    if threads or time:
+        option = "--threads" if threads else "--time"
+        raise UsageError(f"{option} is for microbenchmarks on this machine, not for measurements")
     if not measured:
         raise UsageError(
             f"nothing here can measure {name}",
@@ -61,18 +63,19 @@ def calibrate_command(
     return _refine(name, measured, out)
 
 
-def _calibrate_host(threads: list[int] | None, out: Path | None, *, limit_s: float) -> Answer:
+def _calibrate_host(threads: list[int] | None, time: str | None, out: Path | None) -> Answer:
     from edgesdk.cache import Cache, default_root
-    from edgesdk.calibrating.host import HOST, all_threads, calibrate_host
+    from edgesdk.calibrating.host import HOST, LIMIT_S, all_threads, calibrate_host
     from edgesdk.calibrating.microbenchmarks import microbenchmarks
+    from edgesdk.effort import parse_seconds
 
     path = _destination(HOST, out)
     result = calibrate_host(
         microbenchmarks(),
         threads=threads or all_threads(),
         cache=Cache(default_root()),
-        progress=progress.get(),
-        limit_s=limit_s,
+        progress=watching.get(),
+        limit_s=LIMIT_S if time is None else parse_seconds(time),
     )
     _write(path, result.profile)
     data = {

@@ -10,9 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from edgesdk.cli.app import app, command, progress
+from edgesdk.cli.app import app, command
 from edgesdk.cli.console import Answer
 from edgesdk.cli.options import PickleOption, TargetOption, TaskArgument
+from edgesdk.progress import watching
 
 if TYPE_CHECKING:
     from edgesdk.device import Runtime
@@ -62,7 +63,7 @@ def _trace(task: str, *, allow_pickle: bool) -> OpGraph:
     from edgesdk.trace import trace
 
     loaded = load_task(task, allow_pickle=allow_pickle)
-    progress.get().step("Tracing the model")
+    watching.get().step("Tracing the model")
     check_task(loaded)
     return trace(loaded.model, loaded.example_inputs, name=loaded.name)
 

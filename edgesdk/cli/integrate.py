@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from edgesdk.cli.app import app, command, progress
+from edgesdk.cli.app import app, command
 from edgesdk.cli.console import Answer
+from edgesdk.progress import watching
 
 if TYPE_CHECKING:
     from edgesdk.integrating.generation import Integration
@@ -34,7 +35,7 @@ def integrate_command(
     """
     from edgesdk.integrating.generation import integrate
 
-    progress.get().step(f"Writing the app for {kind}")
+    watching.get().step(f"Writing the app for {kind}")
     result = integrate(artifact, kind, out)
     return Answer(data=result.to_json(), show=lambda console: _show(result, console))
 

@@ -10,9 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from edgesdk.cli.app import app, command, progress
+from edgesdk.cli.app import app, command
 from edgesdk.cli.console import Answer
 from edgesdk.cli.options import BinaryOption, LanOption, PythonOption, SshConfigOption
+from edgesdk.progress import watching
 
 if TYPE_CHECKING:
     from edgesdk.measurement import Measurement
@@ -77,7 +78,7 @@ def profile_command(
     job = Job(
         folder=artifact,
         manifest=read_manifest(artifact),
-        progress=progress.get(),
+        progress=watching.get(),
         bench=Bench(on=on, binary=binary, python=python, ssh_config=ssh_config, lan=lan),
         device=device,
         threads=threads,

@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from edgesdk.cli.app import app, command, progress
+from edgesdk.cli.app import app, command
 from edgesdk.cli.console import Answer
+from edgesdk.progress import watching
 
 if TYPE_CHECKING:
     from edgesdk.report.data import ReportData
@@ -47,10 +48,10 @@ def report_command(
     from edgesdk.report.reading import read_report
 
     destination = check_output(out)
-    progress.get().step("Reading the artifacts")
+    watching.get().step("Reading the artifacts")
     stored = default_store().all() if store else ()
     data = read_report(artifacts, measurement or (), stored)
-    progress.get().step("Drawing the report")
+    watching.get().step("Drawing the report")
     write_file(destination, render_page(data))
     return Answer(
         data={"status": "ok", "report": str(destination), **to_builtins(data)},

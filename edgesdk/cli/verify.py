@@ -9,9 +9,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from edgesdk.cli.app import app, command, progress
+from edgesdk.cli.app import app, command
 from edgesdk.cli.console import Answer
 from edgesdk.cli.options import PickleOption
+from edgesdk.progress import watching
 
 if TYPE_CHECKING:
     from edgesdk.verification import Verification
@@ -58,7 +59,7 @@ def verify_command(
             next_step="leave --task or --runtime out",
         )
     loaded = load_task(task, allow_pickle=allow_pickle) if task else None
-    progress.get().step("Verifying the artifact")
+    watching.get().step("Verifying the artifact")
     if runtime is not None:
         result = verify_in_field(artifact, runtime, python)
     else:

@@ -117,14 +117,18 @@ class Model:
 
 def _not_converted(problem: Exception) -> Refused:
     lacking = sorted(set(re.findall(r"'(tf\.\w+)' op", str(problem))))
-    lines = str(problem).strip().splitlines() or [type(problem).__name__]
     if not lacking:
-        return Refused(f"TensorFlow's converter cannot convert the model: {lines[0]}")
+        return Refused(f"TensorFlow's converter cannot convert the model: {_first_line(problem)}")
     return Refused(
         f"LiteRT has no operator for {', '.join(lacking)}",
         expected="a network whose operators TensorFlow's converter knows for LiteRT",
         next_step="replace the layers that use them",
     )
+
+
+def _first_line(problem: Exception) -> str:
+    """Return the first line of a message, the kind of problem where it says nothing."""
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
 
 
 def open_keras(path: str) -> Model:
@@ -138,9 +142,8 @@ def open_keras(path: str) -> Model:
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as problem:
-        said = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
         raise Refused(
-            f"Keras {keras.__version__} cannot load it: {said}",
+            f"Keras {keras.__version__} cannot load it: {_first_line(problem)}",
             next_step="save it again with model.save('model.keras') from Keras 3",
         ) from problem
     try:
@@ -185,9 +188,8 @@ def open_saved_model(path: str, signature: str) -> Model:
     try:
         loaded = tf.saved_model.load(path)
     except Exception as problem:
-        said = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
         raise Refused(
-            f"TensorFlow {tf.__version__} cannot load it: {said}",
+            f"TensorFlow {tf.__version__} cannot load it: {_first_line(problem)}",
             next_step="save it again with model.export(FOLDER) or tf.saved_model.save",
         ) from problem
     function = loaded.signatures[_choose(sorted(loaded.signatures), signature)]

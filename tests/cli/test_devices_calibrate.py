@@ -9,6 +9,8 @@ from answers import Asking, answered
     [
         (["samsung_galaxy_s24"], "nothing here can measure samsung_galaxy_s24"),
         (["samsung_galaxy_s24", "--threads", "1"], "--threads is for microbenchmarks"),
+        (["samsung_galaxy_s24", "--time", "9min"], "--time is for microbenchmarks"),
+        (["host", "--time", "9 parsecs"], "is not a time"),
         (["host", "--threads", "0"], "0 threads cannot be calibrated here"),
         (["host", "-o", "mine.toml"], "cannot be in a file named mine.toml"),
     ],
