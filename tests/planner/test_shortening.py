@@ -9,6 +9,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from drawn import PROVABLE, conditions_at, drawn_curves
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from knowing import COMPUTER, RUNTIME, formats, sensitivity
@@ -25,13 +26,12 @@ from edgesdk.planner.prediction import predict_costs, predict_drop
 from edgesdk.planner.program import GAP
 from edgesdk.planner.proposals import Proposer
 from edgesdk.planner.search import decide
-from edgesdk.planner.sensitivity import BlockPoint, GroupCurve, JointPoint, Sensitivity
+from edgesdk.planner.sensitivity import BlockPoint, JointPoint, Sensitivity
 from edgesdk.planner.tables import width_choices
 from edgesdk.planner.widths import WidthModel, measure_widths
 from edgesdk.trace import trace
 
 BLOCKS = ("stages.0.0", "stages.0.1")
-PROVABLE: tuple[FigureName, ...] = ("latency_ms", "size_bytes")
 
 
 @cache
@@ -47,15 +47,7 @@ def known(seed: int = 0, *, block_loss: float = 1.0) -> Sensitivity:
     """Return sensitivities of a network of two blocks and three groups, losses drawn."""
     random = np.random.default_rng(seed)
     model, choices = widths()
-    curves = tuple(
-        GroupCurve(
-            layer=layer,
-            order=tuple((c,) for c in range(row[-1])),
-            choices=row,
-            losses=(*np.sort(random.uniform(0.05, 2, len(row) - 1))[::-1].tolist(), 0.0),
-        )
-        for layer, row in zip(model.groups, choices, strict=True)
-    )
+    curves = drawn_curves(model, choices, random)
     points = formats({"fp32": 0.0, "int8": 0.02})
     blocks = tuple(
         BlockPoint(block=block, loss=block_loss * float(random.uniform(0.05, 2)))
@@ -83,13 +75,6 @@ def costs_of(found: Sensitivity, option: Option) -> dict[FigureName, Figure]:
     return predict_costs(graph, RUNTIME, option.scheme)
 
 
-def conditions_at(share: float, size: float | None) -> tuple[Condition, ...]:
-    original = predict_costs(widths()[0].graph, RUNTIME, "fp32")
-    asked: list[tuple[FigureName, float]] = [("latency_ms", share)]
-    asked += [] if size is None else [("size_bytes", size)]
-    return tuple(Condition(figure=name, limit=part * original[name].value) for name, part in asked)
-
-
 @settings(max_examples=10)
 @given(
     seed=st.integers(0, 1000),
@@ -99,7 +84,7 @@ def conditions_at(share: float, size: float | None) -> tuple[Condition, ...]:
 def test_the_planner_finds_what_trying_everything_finds(
     seed: int, share: float, size: float | None
 ) -> None:
-    found, conditions = known(seed), conditions_at(share, size)
+    found, conditions = known(seed), conditions_at(widths()[0].graph, share, size)
 
     def keeps(option: Option, room: float = 1.0) -> bool:
         costs = costs_of(found, option)
@@ -122,7 +107,7 @@ def test_the_planner_finds_what_trying_everything_finds(
 @settings(max_examples=6)
 @given(seed=st.integers(0, 1000), share=st.floats(0.3, 1.1))
 def test_with_blocks_it_never_does_worse_than_without(seed: int, share: float) -> None:
-    found, conditions = known(seed), conditions_at(share, None)
+    found, conditions = known(seed), conditions_at(widths()[0].graph, share, None)
     with_blocks, without = (
         proposer(each).best_loss({"": RUNTIME}, conditions, PROVABLE, {})
         for each in (found, replace(found, blocks=()))
@@ -166,7 +151,7 @@ def test_what_narrow_layers_cannot_reach_is_reached_without_blocks() -> None:
 def test_a_network_with_no_group_to_prune_may_still_be_shortened() -> None:
     found = known()
     bare = replace(found, widths=replace(found.widths, groups=(), full=(), extents=()), curves=())
-    (limit,) = conditions_at(0.7, None)
+    (limit,) = conditions_at(widths()[0].graph, 0.7, None)
     options = {item.option for item in proposer(bare).propose({"": RUNTIME}, (limit,), PROVABLE)}
     assert {option.removed_blocks for option in options} > {(), BLOCKS}
 
@@ -183,7 +168,7 @@ def test_names_tell_how_many_blocks_are_gone() -> None:
 
 def test_a_plan_names_the_blocks_and_says_why() -> None:
     found = known(block_loss=0.01)
-    conditions = conditions_at(0.6, None)
+    conditions = conditions_at(widths()[0].graph, 0.6, None)
     decision = decide(
         proposer(found).propose({"": RUNTIME}, conditions, PROVABLE),
         found,

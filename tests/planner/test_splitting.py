@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from drawn import PROVABLE, conditions_at, drawn_curves
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from knowing import COMPUTER, RUNTIME, formats, precision, quantity, sensitivity
@@ -28,14 +29,13 @@ from edgesdk.planner.prediction import predict_costs
 from edgesdk.planner.program import GAP
 from edgesdk.planner.proposals import Proposer
 from edgesdk.planner.search import Assessment, Decision, decide
-from edgesdk.planner.sensitivity import GroupCurve, JointPoint, Sensitivity, SplitPoint
+from edgesdk.planner.sensitivity import JointPoint, Sensitivity, SplitPoint
 from edgesdk.planner.splits import possible_splits
 from edgesdk.planner.tables import width_choices
 from edgesdk.planner.widths import WidthModel, measure_widths
 from edgesdk.trace import trace
 
 ROWS = (torch.zeros(1, 48),)
-PROVABLE: tuple[FigureName, ...] = ("latency_ms", "size_bytes")
 
 
 def network() -> nn.Module:
@@ -58,15 +58,7 @@ def known(seed: int = 0, *, split_loss: float = 1.0) -> Sensitivity:
     """Return sensitivities of a network of two groups and two layers at three ranks, drawn."""
     random = np.random.default_rng(seed)
     model, choices = widths()
-    curves = tuple(
-        GroupCurve(
-            layer=layer,
-            order=tuple((c,) for c in range(row[-1])),
-            choices=row,
-            losses=(*np.sort(random.uniform(0.05, 2, len(row) - 1))[::-1].tolist(), 0.0),
-        )
-        for layer, row in zip(model.groups, choices, strict=True)
-    )
+    curves = drawn_curves(model, choices, random)
     splits = [
         SplitPoint(layer=layer, rank=rank, loss=split_loss * float(random.uniform(0.05, 2)))
         for layer, rank in possible_splits(model.graph, 8)
@@ -103,13 +95,6 @@ def costs_of(found: Sensitivity, option: Option) -> dict[FigureName, Figure]:
     return predict_costs(option.graph(found.widths), RUNTIME, option.scheme)
 
 
-def conditions_at(share: float, size: float | None) -> tuple[Condition, ...]:
-    original = predict_costs(widths()[0].graph, RUNTIME, "fp32")
-    asked: list[tuple[FigureName, float]] = [("latency_ms", share)]
-    asked += [] if size is None else [("size_bytes", size)]
-    return tuple(Condition(figure=name, limit=part * original[name].value) for name, part in asked)
-
-
 def decided(found: Sensitivity, conditions: tuple[Condition, ...]) -> Decision:
     return decide(
         proposer(found).propose({"": RUNTIME}, conditions, PROVABLE),
@@ -130,7 +115,7 @@ def decided(found: Sensitivity, conditions: tuple[Condition, ...]) -> Decision:
 def test_the_planner_finds_what_trying_everything_finds(
     seed: int, share: float, size: float | None
 ) -> None:
-    found, conditions = known(seed), conditions_at(share, size)
+    found, conditions = known(seed), conditions_at(widths()[0].graph, share, size)
     priced = [(option, costs_of(found, option)) for option in every_option(found)]
     assert len(priced) > 60
 
@@ -156,7 +141,7 @@ def test_the_planner_finds_what_trying_everything_finds(
 @settings(max_examples=6)
 @given(seed=st.integers(0, 1000), share=st.floats(0.3, 1.1))
 def test_with_splits_it_never_does_worse_than_without(seed: int, share: float) -> None:
-    found, conditions = known(seed), conditions_at(share, None)
+    found, conditions = known(seed), conditions_at(widths()[0].graph, share, None)
     with_splits, without = (
         proposer(each).best_loss({"": RUNTIME}, conditions, PROVABLE, {})
         for each in (found, replace(found, splits=()))
@@ -168,11 +153,11 @@ def test_with_splits_it_never_does_worse_than_without(seed: int, share: float) -
 
 def test_layers_of_few_directions_are_split_where_a_limit_asks_for_it() -> None:
     found = known(split_loss=0.001)
-    taken = decided(found, conditions_at(0.7, 0.5)).chosen
+    taken = decided(found, conditions_at(widths()[0].graph, 0.7, 0.5)).chosen
     assert taken is not None
     assert taken.option.splits
     assert taken.option.widths == found.widths.full
-    assert decided(found, conditions_at(1.1, None)).chosen.option.splits == ()  # type: ignore[union-attr]
+    assert decided(found, conditions_at(widths()[0].graph, 1.1, None)).chosen.option.splits == ()  # type: ignore[union-attr]
 
 
 def test_a_device_that_waits_for_dispatch_splits_nothing() -> None:
@@ -192,7 +177,7 @@ def test_a_device_that_waits_for_dispatch_splits_nothing() -> None:
 def test_a_network_with_no_group_to_prune_may_still_be_split() -> None:
     found = known(split_loss=0.01)
     bare = replace(found, widths=replace(found.widths, groups=(), full=(), extents=()), curves=())
-    decision = decided(bare, conditions_at(1.1, 0.4))
+    decision = decided(bare, conditions_at(widths()[0].graph, 1.1, 0.4))
     assert decision.chosen is not None
     options = [item.option for item in decision.assessments]
     assert any(option.splits for option in options)
@@ -209,7 +194,7 @@ def test_names_tell_how_many_layers_are_split() -> None:
 
 def test_a_plan_names_the_layers_and_says_why() -> None:
     found = known(split_loss=0.001)
-    decision = decided(found, conditions_at(0.6, None))
+    decision = decided(found, conditions_at(widths()[0].graph, 0.6, None))
     assert decision.chosen is not None
     taken: Assessment = decision.chosen
     splits: Splits = taken.option.splits

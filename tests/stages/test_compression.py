@@ -6,14 +6,12 @@ import pytest
 import torch
 from blobs_task import blobs
 from planned import plan_of
+from requesting import request_for
 from shortcuts import IMAGES, resnet
 from torch import Tensor, nn
 
-from edgesdk.budget import Budget
-from edgesdk.cache import Cache
 from edgesdk.device import DeviceProfile
 from edgesdk.document import read_json, to_json
-from edgesdk.effort import Effort
 from edgesdk.errors import UsageError
 from edgesdk.plan import (
     AdaRound,
@@ -28,11 +26,9 @@ from edgesdk.plan import (
     Qat,
     Quantize,
 )
-from edgesdk.progress import Silent
 from edgesdk.stages import compression, preparation
 from edgesdk.stages.compression import compress, model_key, trains
-from edgesdk.stages.request import Request, resolve
-from edgesdk.task import Task
+from edgesdk.stages.request import Request
 from edgesdk.trace import trace
 
 GROUP = PrunedGroup(layer="0", width_before=96, removed=tuple(range(48)))
@@ -40,20 +36,6 @@ PRUNE = Prune(ratio=0.5, channel_multiple=4, importance="taylor", groups=(GROUP,
 QAT = Qat(epochs=1, learning_rate=0.001, temperature=4.0, alpha=0.5, patience=1)
 ADAROUND = AdaRound(iterations=10, positions=64)
 DISTIL = Distil(epochs=1, learning_rate=0.01, temperature=4.0, alpha=0.5, patience=1)
-
-
-def request_for(task: Task, device: DeviceProfile, root: Path) -> Request:
-    return resolve(
-        task,
-        device=device,
-        target=None,
-        budget=Budget(),
-        effort=Effort(),
-        accelerator="cpu",
-        cache=Cache(root / "cache"),
-        progress=Silent(),
-        needs_toolchain=False,
-    )
 
 
 @pytest.fixture

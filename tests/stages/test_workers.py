@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 import torch
 from planned import plan_of
+from requesting import request_for
 
 import edgesdk
 from edgesdk.artifact import sha256_of
 from edgesdk.budget import Budget, Relative
-from edgesdk.cache import Cache
 from edgesdk.device import DeviceProfile
 from edgesdk.document import to_json
-from edgesdk.effort import Effort
 from edgesdk.errors import TaskError, UsageError
 from edgesdk.plan import Distil, Equalize, Prune, PrunedGroup, Qat
 from edgesdk.planner import probing
@@ -27,7 +26,7 @@ from edgesdk.progress import Silent
 from edgesdk.running import timing
 from edgesdk.stages import proof
 from edgesdk.stages.compression import compress
-from edgesdk.stages.request import Request, resolve
+from edgesdk.stages.request import Request
 from edgesdk.task import Task
 from edgesdk.task_source import load_task, output_specs
 from edgesdk.trace import trace
@@ -104,21 +103,9 @@ def test_an_interrupted_measurement_goes_on_with_other_workers(
     assert looked == []
 
 
-def request_for(task: Task, device: DeviceProfile, root: Path, workers: Workers) -> Request:
-    request = resolve(
-        task,
-        device=device,
-        target=None,
-        budget=Budget(),
-        effort=Effort(),
-        accelerator="cpu",
-        cache=Cache(root),
-        progress=Silent(),
-        needs_toolchain=False,
-        workers=workers,
-    )
+def rounding(task: Task, device: DeviceProfile, root: Path, workers: Workers) -> Request:
     # The reference target names no quantizer; here it is taken to round as LiteRT's does.
-    return replace(request, quantizer="ai-edge-quantizer")
+    return replace(request_for(task, device, root, workers), quantizer="ai-edge-quantizer")
 
 
 class Counted:
@@ -153,7 +140,7 @@ def test_training_ends_in_the_same_weights(
     hired = Counted(two)
     states = []
     for folder, workers in (("here", Here()), ("there", hired)):
-        request = request_for(task, reference_device, tmp_path / folder, workers)
+        request = rounding(task, reference_device, tmp_path / folder, workers)
         module = compress(request, plan_of(*steps)).module
         states.append(module.state_dict())
     here, there = states
@@ -168,11 +155,11 @@ def test_training_that_was_cut_off_goes_on_after_its_last_epoch(
     two: Processes, reference_device: DeviceProfile, tmp_path: Path
 ) -> None:
     task, plan = load_task(BLOBS), plan_of(PRUNE, DISTIL)
-    whole = compress(request_for(task, reference_device, tmp_path / "a", Here()), plan)
+    whole = compress(rounding(task, reference_device, tmp_path / "a", Here()), plan)
     cut, rest = Counted(two, most=2), Counted(two)
     with pytest.raises(KeyboardInterrupt):
-        compress(request_for(task, reference_device, tmp_path / "b", cut), plan)
-    resumed = compress(request_for(task, reference_device, tmp_path / "b", rest), plan)
+        compress(rounding(task, reference_device, tmp_path / "b", cut), plan)
+    resumed = compress(rounding(task, reference_device, tmp_path / "b", rest), plan)
     assert (cut.count, rest.count) == (2, 1)
     wanted, found = whole.module.state_dict(), resumed.module.state_dict()
     assert all(torch.equal(wanted[name], found[name]) for name in wanted)

@@ -18,19 +18,15 @@ import pytest
 import torch
 from jobs import Squares
 from planned import plan_of
+from requesting import request_for
 
-from edgesdk.budget import Budget
-from edgesdk.cache import Cache
 from edgesdk.device import DeviceProfile
 from edgesdk.document import to_json
-from edgesdk.effort import Effort
 from edgesdk.errors import TargetUnavailable, TaskError, WorkerError
 from edgesdk.plan import Distil, Prune, PrunedGroup
 from edgesdk.planner.sensitivity import Sensitivity
-from edgesdk.progress import Silent
 from edgesdk.stages.compression import compress
 from edgesdk.stages.learning import learn_graph, learn_sensitivity
-from edgesdk.stages.request import Request, resolve
 from edgesdk.task_source import load_task
 from edgesdk.workers.choice import find_workers
 from edgesdk.workers.here import Here
@@ -112,21 +108,6 @@ def cluster(address: str) -> Iterator[Workers]:
         yield workers
 
 
-def request_for(device: DeviceProfile, root: Path, workers: Workers) -> Request:
-    return resolve(
-        load_task(BLOBS),
-        device=device,
-        target=None,
-        budget=Budget(),
-        effort=Effort(),
-        accelerator="cpu",
-        cache=Cache(root),
-        progress=Silent(),
-        needs_toolchain=False,
-        workers=workers,
-    )
-
-
 @pytest.mark.slow
 def test_sensitivities_and_weights_are_those_of_this_process(
     cluster: Workers, reference_device: DeviceProfile, tmp_path: Path
@@ -134,7 +115,7 @@ def test_sensitivities_and_weights_are_those_of_this_process(
     plan = plan_of(PRUNE, DISTIL)
     found: list[tuple[Sensitivity, dict[str, torch.Tensor]]] = []
     for name, workers in (("here", Here()), ("there", cluster)):
-        request = request_for(reference_device, tmp_path / name, workers)
+        request = request_for(load_task(BLOBS), reference_device, tmp_path / name, workers)
         sensitivity = learn_sensitivity(request, learn_graph(request))
         found.append((sensitivity, compress(request, plan).module.state_dict()))
     (here, trained_here), (there, trained_there) = found
