@@ -29,6 +29,7 @@ from edgesdk.workers.parcel import Parcel
 AUTO = "ray:auto"
 _FORMS = f"ray://HOST:PORT, or {AUTO} for the cluster that this machine belongs to"
 _CONNECT_S = 5.0
+_TRIES = 3
 
 
 class RayCluster:
@@ -113,22 +114,34 @@ class RayCluster:
         if self._server is not None:
             _check_reachable(*self._server)
         with _own_signals():
-            try:
-                self._ray.init(
-                    self._address,
-                    log_to_driver=False,
-                    logging_level="ERROR",
-                    configure_logging=False,
-                )
-            except Exception as problem:
-                raise WorkerError(
-                    f"the Ray cluster {self._address!r} does not take us: {first_line(problem)}",
-                    expected=_FORMS,
-                    next_step="check its address, and that Ray and Python there have the versions "
-                    "that they have here",
-                ) from problem
+            self._connect(_TRIES)
         self._do = self._ray.remote(do_on_node)
         return self
+
+    def _connect(self, tries: int) -> None:
+        """Connect; where the cluster could not start the process that serves us, again.
+
+        That process dies now and then as it is forked: github.com/ray-project/ray/issues/63202.
+        """
+        try:
+            self._ray.init(
+                self._address, log_to_driver=False, logging_level="ERROR", configure_logging=False
+            )
+        except ConnectionAbortedError as problem:
+            if tries == 1:
+                raise self._refusal(problem) from problem
+            self._connect(tries - 1)
+        except Exception as problem:
+            raise self._refusal(problem) from problem
+
+    def _refusal(self, problem: Exception) -> WorkerError:
+        return WorkerError(
+            f"the Ray cluster {self._address!r} does not take us: {_reason(problem)}",
+            expected=_FORMS,
+            next_step="check its address, and that Ray and Python there have the versions that "
+            "they have here; where its servers fail to start, start the cluster with "
+            "GRPC_ENABLE_FORK_SUPPORT=0 in its environment",
+        )
 
     def __exit__(
         self,
@@ -182,6 +195,11 @@ def _check_reachable(host: str, port: int) -> None:
             expected="the port of its client server, 10001 unless it was started with another",
             next_step="'ray start --head' on the cluster's first machine starts one",
         ) from problem
+
+
+def _reason(problem: Exception) -> str:
+    """Return what went wrong: where Ray passes a traceback of the cluster's on, its last line."""
+    return str(problem).strip().rpartition("\n")[-1] or first_line(problem)
 
 
 def _imported_ray() -> Any:

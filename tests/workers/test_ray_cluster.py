@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -69,6 +70,8 @@ def address(machine: None) -> Iterator[str]:
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # Without it the server of a client dies now and then: ray-project/ray/issues/63202.
+        patch.setenv("GRPC_ENABLE_FORK_SUPPORT", "0")
         with (folder / "said").open("w") as said:
             head = subprocess.Popen(
                 [
@@ -182,3 +185,26 @@ def test_ray_is_imported_only_for_a_cluster() -> None:
         "assert 'ray' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_server_that_fails_to_start_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[int] = []
+
+    def refuse(*_: object, **__: object) -> None:
+        tries.append(len(tries))
+        if len(tries) < 3 or refuses_always:
+            raise ConnectionAbortedError(
+                "Initialization failure from server:\nTraceback (most recent call last):\n"
+                "RuntimeError: Starting Ray client server failed."
+            )
+
+    ray = SimpleNamespace(init=refuse, remote=lambda job: job, shutdown=lambda: None)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    refuses_always = False
+    with RayCluster("ray:auto"):
+        assert tries == [0, 1, 2]
+    refuses_always = True
+    with pytest.raises(WorkerError, match="RuntimeError: Starting Ray client server") as found:
+        RayCluster("ray:auto").__enter__()
+    assert tries == list(range(6))
+    assert "GRPC_ENABLE_FORK_SUPPORT=0" in str(found.value)
