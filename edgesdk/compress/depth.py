@@ -6,13 +6,13 @@ shortened module, traced, must be the original's graph without the blocks' opera
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
+from edgesdk.compress.shared_copy import shared_copy
 from edgesdk.errors import TaskError, UnsupportedModel, UsageError, near_names
 from edgesdk.graph import OpGraph
 from edgesdk.residual import (
@@ -95,8 +95,8 @@ def check_blocks(model: nn.Module, example_inputs: Tensors, names: Sequence[str]
 
 
 def shortened(model: nn.Module, names: Collection[str]) -> nn.Module:
-    """Return a copy of the model with a ``Passage`` in place of those blocks."""
-    copied = copy.deepcopy(model)
+    """Return a copy with a ``Passage`` in place of those blocks; it shares the model's weights."""
+    copied = shared_copy(model)
     for name in names:
         owner, _, last = name.rpartition(".")
         setattr(copied.get_submodule(owner), last, Passage().train(model.training))

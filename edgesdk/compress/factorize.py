@@ -19,7 +19,6 @@ values between them nor the second one's weights need more range than they must 
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from edgesdk.compress.dependency import prunable_copy
+from edgesdk.compress.shared_copy import shared_copy
 from edgesdk.errors import TaskError, UnsupportedModel, UsageError, near_names
 from edgesdk.graph import OpGraph
 from edgesdk.low_rank import MOST_OUTPUTS, LayerSplit, Splits, splittable_ops, with_splits
@@ -151,7 +151,7 @@ def layer_directions(
 
     Several layers share one pass over the inputs, as many as memory should hold at once.
     """
-    runner = copy.deepcopy(model).eval()
+    runner = shared_copy(model).eval()
     for chunk in _chunks(runner, list(layers)):
         watches = {name: _Watch(runner.get_submodule(name)) for name in chunk}
         for inputs in batches:

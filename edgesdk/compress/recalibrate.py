@@ -13,7 +13,6 @@ a whole training, and where nothing was changed nothing moves.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from edgesdk.compress.dependency import Dependencies, prunable_copy
 from edgesdk.compress.depth import check_blocks, shortened
 from edgesdk.compress.prune import check_groups, removal_of
 from edgesdk.compress.removal import disconnected
+from edgesdk.compress.shared_copy import shared_copy
 from edgesdk.plan import PrunedGroup
 from edgesdk.task import Tensors
 
@@ -56,7 +56,7 @@ def observe_norms(original: nn.Module, batches: Sequence[Tensors]) -> NormRefere
 
     A network without batch norms is not run.
     """
-    model = copy.deepcopy(original).eval()
+    model = shared_copy(original).eval()
     trained = {name: _statistics(norm) for name, norm in _norms(model).items()}
     used = tuple(batches) if trained else ()
     return NormReference(
@@ -66,12 +66,13 @@ def observe_norms(original: nn.Module, batches: Sequence[Tensors]) -> NormRefere
 
 @torch.no_grad()
 def recalibrate(changed: nn.Module, reference: NormReference) -> nn.Module:
-    """Return a copy of ``changed`` whose batch norms follow what its changes did to their inputs.
+    """Return ``changed`` with batch norms that follow what its changes did to their inputs.
 
     Its layers have the original's shapes: channels that go are disconnected, not yet removed
-    (``removal.disconnected``); blocks may be gone. Weights stay; the copy is in eval mode.
+    (``removal.disconnected``); blocks may be gone. What comes back is a copy in eval mode that
+    shares the weights (``shared_copy``).
     """
-    found = copy.deepcopy(changed).eval()
+    found = shared_copy(changed).eval()
     norms = _norms(found)
     moved: dict[str, list[Moments]] = {name: [] for name in norms}
     for inputs, before in zip(reference.batches, reference.read, strict=True):

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from edgesdk.compress.channel_groups import ChannelGroup
 from edgesdk.compress.channel_slices import MIXING_NORMS, disconnect, find_layer, width
-from edgesdk.compress.dependency import Dependencies, prunable_copy
+from edgesdk.compress.dependency import Dependencies
+from edgesdk.compress.shared_copy import shared_copy
 from edgesdk.errors import UnsupportedModel
 from edgesdk.task import Tensors, output_tensors
 
@@ -64,7 +65,7 @@ def remove_channels(
 def prove_removal(sample: Sample, removal: Removal) -> None:
     """Raise ``UnsupportedModel`` unless removing the channels only disconnects them."""
     model, inputs = sample.model, sample.inputs
-    dependencies = Dependencies(prunable_copy(model), inputs)
+    dependencies = Dependencies(shared_copy(model), inputs)  # what is pruned is assigned anew
     pruned = remove_channels(dependencies, inputs, removal)
     with torch.no_grad():
         expected = output_tensors(disconnected(model, removal)(*inputs))
@@ -147,8 +148,11 @@ def _compare(expected: Tensor, found: Tensor) -> None:
 
 
 def disconnected(model: nn.Module, removal: Removal) -> nn.Module:
-    """Return a copy of the same shape in which no layer reads the removed channels."""
-    copied = copy.deepcopy(model)
+    """Return a copy of the same shape in which no layer reads the removed channels.
+
+    It shares the weights of all other layers (``shared_copy``).
+    """
+    copied = shared_copy(model, {member.layer for group, _ in removal for member in group.members})
     ignored: dict[str, set[int]] = {}
     for group, channels in removal:
         for member in group.members:

@@ -49,7 +49,7 @@ from edgesdk.workers.parcel import Parcel
 # What all masked inferences together may multiply; larger networks are looked at on fewer samples.
 _MAC_BUDGET = 2e12
 
-METHOD = "every width measured, blocks one by one, batch norms follow"
+METHOD = "every width measured, blocks one by one, batch norms follow, samples together"
 """Tells sensitivities apart that were measured otherwise; changes with how they are measured."""
 _FEWEST_SAMPLES = 16
 
@@ -205,7 +205,8 @@ class _Measuring:
     def limit_samples(self, macs: int, networks: int) -> None:
         """Keep as many samples as the changed networks can be run on in reasonable time."""
         passes = 1 + self.moves_batch_norms
-        self._batches = affordable(self._batches, macs, passes * (networks + len(JOINT_SHARES)))
+        each = macs // len(self._task.example_inputs[0])
+        self._batches = affordable(self._batches, each, passes * (networks + len(JOINT_SHARES)))
         self.samples = sum(len(inputs[0]) for inputs in self._batches)
 
     def curves(
@@ -312,10 +313,9 @@ class _Measuring:
 
 
 def affordable(batches: Sequence[Tensors], macs: int, networks: int) -> list[Tensors]:
-    """Return as many of the batches as so many networks can be run on in reasonable time; an
-    inference of the traced batch multiplies ``macs``."""
-    runs = max(1, networks * macs // max(1, len(batches[0][0])))
-    return taken(batches, max(_FEWEST_SAMPLES, int(_MAC_BUDGET / runs)))
+    """Return as many of the batches as so many networks can be run on in reasonable time; one
+    sample takes ``macs`` multiplications."""
+    return taken(batches, max(_FEWEST_SAMPLES, int(_MAC_BUDGET / max(1, networks * macs))))
 
 
 def _least_important_first(

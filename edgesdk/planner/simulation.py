@@ -6,7 +6,6 @@ once, what it reads by a hook in front of it. It ranks options; the emitted file
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from edgesdk.compress.palette import decoded_weight
+from edgesdk.compress.shared_copy import shared_copy
 from edgesdk.layer_format import LayerSchemes, Weighted, layer_format
 from edgesdk.scheme import (
     CALIBRATED_SCHEMES,
@@ -52,7 +52,7 @@ def simulate(
     layer_schemes: LayerSchemes = MappingProxyType({}),
     folded: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> nn.Module:  # fmt: skip
-    """Return a copy that computes with the scheme's rounding; ``fp32`` returns an exact copy.
+    """Return a copy that computes with the scheme's rounding; layers in float32 share weights.
 
     ``fp16`` rounds every weight to float16. ``int8`` rounds weights per output channel
     (symmetric) and the inputs of every convolution and linear layer per tensor (affine), with
@@ -65,18 +65,20 @@ def simulate(
     module path) the layers that have another scheme than the network; what ``target`` cannot give
     a layer, the layer gets as the target gives it.
     """
-    simulated = copy.deepcopy(module).eval()
-    paths = {layer: path for path, layer in simulated.named_modules()}
-    formats = _formats(simulated, scheme, layer_schemes, target)
+    formats = _formats(module, scheme, layer_schemes, target)
+    rounded = [""] if scheme == "fp16" else [path for path in formats if formats[path] != "fp32"]
+    simulated = shared_copy(module, rounded).eval()
     if scheme == "fp16":
         _halve(simulated)
-    static = {layer: own for layer, own in formats.items() if own in CALIBRATED_SCHEMES}
+    layers = {path: simulated.get_submodule(path) for path in formats}
+    static = {layers[path]: own for path, own in formats.items() if own in CALIBRATED_SCHEMES}
     _round_static_inputs(simulated, static, calibration)
-    for layer, own in formats.items():
+    for path, own in formats.items():
+        layer = layers[path]
         if own == "fp16" and scheme != "fp16":
             _halve(layer)
         elif own not in ("fp32", "fp16"):
-            _round_weight(layer, own, target, folded.get(paths[layer]))
+            _round_weight(layer, own, target, folded.get(path))
         if own in DYNAMIC_SCHEMES:
             layer.register_forward_pre_hook(_dynamic_rounding(layer))
     return simulated
@@ -84,16 +86,16 @@ def simulate(
 
 def _formats(
     module: nn.Module, scheme: Scheme, layer_schemes: LayerSchemes, target: str
-) -> dict[nn.Module, Scheme]:
-    """Return the scheme that each layer with weights gets."""
-    found: dict[nn.Module, Scheme] = {}
+) -> dict[str, Scheme]:
+    """Return the scheme that each layer with weights gets, by its path."""
+    found: dict[str, Scheme] = {}
     for path, layer in module.named_modules():
         kind = next((name for known, name in _KINDS.items() if isinstance(layer, known)), None)
         if kind is not None:
             groups = getattr(layer, "groups", 1)
             weighted = Weighted(kind=kind, shape=tuple(_weight(layer).shape), groups=groups)
             asked = layer_schemes.get(path, scheme)
-            found[layer] = layer_format(target, weighted, asked).scheme
+            found[path] = layer_format(target, weighted, asked).scheme
     return found
 
 

@@ -19,7 +19,7 @@ from edgesdk.planner.sensitivity import JointPoint, Sensitivity, SplitPoint
 from edgesdk.progress import Progress
 from edgesdk.task import OutputSpec, Task
 
-SPLIT_METHOD = "each rank alone, all layers at once at each level"
+SPLIT_METHOD = "each rank alone, all layers at once at each level, samples together"
 """Tells what was measured otherwise apart; changes with how splits are measured."""
 
 Halves = Mapping[LayerSplit, nn.Sequential]
@@ -58,7 +58,8 @@ class _Measuring:
         self._task, self._outputs, self._known = task, outputs, known
         self._splits = splits
         self._model = copy.deepcopy(task.model).eval()
-        self._batches = affordable(batches, known.widths.graph.macs, len(splits))
+        each = known.widths.graph.macs // len(task.example_inputs[0])
+        self._batches = affordable(batches, each, len(splits))
         self._original = run_batches(self._model, self._batches)
         self._observed = () if inputs == "example" else tuple(batches)
 
