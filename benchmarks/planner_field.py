@@ -45,7 +45,7 @@ from edgesdk.stages.emission import emit
 from edgesdk.stages.proof import start
 from edgesdk.stages.request import Request
 from edgesdk.task import Task
-from edgesdk.task_source import training_batches
+from edgesdk.task_check import training_batches
 from edgesdk.verification import open_artifact
 
 SPEEDS = (1.0, 1.4, 1.8)

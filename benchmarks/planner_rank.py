@@ -37,7 +37,7 @@ from edgesdk.progress import Silent
 from edgesdk.scheme import Scheme
 from edgesdk.stages.learning import learn_graph, learn_sensitivity
 from edgesdk.stages.request import Request, for_graph, resolve
-from edgesdk.task_source import calibration_batches
+from edgesdk.task_check import calibration_batches
 
 DEVICE, TARGET = "host", "tflite"
 SCHEMES: tuple[Scheme, ...] = ("fp32", "int8")

@@ -38,7 +38,8 @@ from edgesdk.compress.training import count_training
 from edgesdk.effort import EFFORTS
 from edgesdk.plan import AdaRound, Equalize
 from edgesdk.task import Task, Tensors
-from edgesdk.task_source import calibration_batches, load_task
+from edgesdk.task_check import calibration_batches
+from edgesdk.task_source import load_task
 
 FOLDER = Path(__file__).parent / "tasks"
 TASKS = {

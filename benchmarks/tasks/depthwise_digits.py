@@ -19,7 +19,7 @@ from edgesdk.compress.accelerator import one_thread, seeded
 from edgesdk.demo import depthwise as networks
 from edgesdk.demo.digits import digits
 from edgesdk.task import Task
-from edgesdk.task_source import training_batches
+from edgesdk.task_check import training_batches
 
 _EPOCHS = 30
 _UNEVEN = 1.5

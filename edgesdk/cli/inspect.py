@@ -59,7 +59,8 @@ def inspect_command(
 
 
 def _trace(task: str, *, allow_pickle: bool) -> OpGraph:
-    from edgesdk.task_source import check_task, load_task
+    from edgesdk.task_check import check_task
+    from edgesdk.task_source import load_task
     from edgesdk.trace import trace
 
     loaded = load_task(task, allow_pickle=allow_pickle)

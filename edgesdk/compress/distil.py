@@ -25,7 +25,7 @@ from edgesdk.compress.training import (
 from edgesdk.errors import TaskError, UsageError
 from edgesdk.plan import Distil, Finetune
 from edgesdk.task import Task
-from edgesdk.task_source import example_outputs
+from edgesdk.task_check import example_outputs
 from edgesdk.user_code import user_code
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)

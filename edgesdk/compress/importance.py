@@ -44,7 +44,7 @@ from edgesdk.compress.distil_loss import class_dimension, distillation_loss
 from edgesdk.errors import TaskError
 from edgesdk.plan import Distil
 from edgesdk.task import Batch, OutputSpec, Task, output_tensors
-from edgesdk.task_source import calibration_batches, training_batches
+from edgesdk.task_check import calibration_batches, training_batches
 from edgesdk.user_code import user_code
 
 _SAMPLES = 2048

@@ -11,7 +11,7 @@ from edgesdk.compress.accelerator import seeded
 from edgesdk.compress.training import batch_loss, start_run
 from edgesdk.plan import Training
 from edgesdk.task import Task
-from edgesdk.task_source import training_batches
+from edgesdk.task_check import training_batches
 
 _BATCHES = 3
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from edgesdk.compress.shared_copy import shared_copy
 from edgesdk.task import Task, Tensors, output_tensors
-from edgesdk.task_source import calibration_batches, training_batches
+from edgesdk.task_check import calibration_batches, training_batches
 
 SAMPLES = 256
 

@@ -33,7 +33,8 @@ from edgesdk.errors import ArtifactError, TaskError, UsageError
 from edgesdk.plan import Distil, Training
 from edgesdk.target import installed_version
 from edgesdk.task import Batch, Task
-from edgesdk.task_source import check_finite, task_key, training_batches, weights_sha256
+from edgesdk.task_check import check_finite, training_batches
+from edgesdk.task_key import task_key, weights_sha256
 from edgesdk.user_code import user_code
 
 _WARMUP_SHARE = 0.05

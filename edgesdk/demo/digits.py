@@ -30,7 +30,7 @@ from edgesdk.task import (
     Tensors,
     output_tensors,
 )
-from edgesdk.task_source import weights_sha256
+from edgesdk.task_key import weights_sha256
 
 _SEED = 0
 _SIZES = {"train": 997, "calibration": 100, "validation": 300, "test": 400}

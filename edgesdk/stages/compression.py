@@ -34,7 +34,7 @@ from edgesdk.scheme import Scheme
 from edgesdk.stages.epochs import train_by_workers
 from edgesdk.stages.preparation import prepare
 from edgesdk.stages.request import Request
-from edgesdk.task_source import calibration_batches
+from edgesdk.task_check import calibration_batches
 
 _WEIGHTS = "weights.safetensors"
 _TRAINING = Distil | Finetune | Qat

@@ -20,7 +20,7 @@ from edgesdk.plan import Distil, Qat, Step
 from edgesdk.scheme import QuantizerName
 from edgesdk.stages.request import Request
 from edgesdk.task import Task
-from edgesdk.task_source import calibration_batches
+from edgesdk.task_check import calibration_batches
 from edgesdk.workers.distributed import training_group
 from edgesdk.workers.here import Here
 from edgesdk.workers.parcel import Parcel, found_under, put_under

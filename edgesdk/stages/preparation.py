@@ -16,7 +16,7 @@ from edgesdk.compress.training import TrainEpoch
 from edgesdk.errors import UsageError
 from edgesdk.plan import AdaRound, BiasCorrection, Equalize, Qat, Step
 from edgesdk.stages.request import Request
-from edgesdk.task_source import calibration_batches
+from edgesdk.task_check import calibration_batches
 
 
 def prepare(

@@ -49,7 +49,8 @@ from edgesdk.target import (
     target_names,
 )
 from edgesdk.task import InputSpec, OutputSpec, Task
-from edgesdk.task_source import check_task, input_specs, output_specs, task_key
+from edgesdk.task_check import check_task, input_specs, output_specs
+from edgesdk.task_key import task_key
 from edgesdk.workers.here import Here
 from edgesdk.workers.job import Workers
 from edgesdk.workers.task_parcel import check_can_cross

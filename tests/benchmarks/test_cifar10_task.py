@@ -9,7 +9,8 @@ import torch
 
 from edgesdk.compress.evaluation import evaluate_task, model_predict
 from edgesdk.errors import TaskError
-from edgesdk.task_source import check_task, load_task, training_batches
+from edgesdk.task_check import check_task, training_batches
+from edgesdk.task_source import load_task
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "tasks" / "cifar10.py"
 DATA = Path(__file__).parents[3] / "shared" / "data" / "cifar10"

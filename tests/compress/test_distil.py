@@ -21,7 +21,7 @@ from edgesdk.compress.training import EpochReport, count_training, learning_rate
 from edgesdk.errors import OutputError, TaskError, UsageError
 from edgesdk.plan import Distil, Finetune
 from edgesdk.task import Batch, OutputSpec, Predict, Split, Task, output_tensors
-from edgesdk.task_source import weights_sha256
+from edgesdk.task_key import weights_sha256
 
 CPU = torch.device("cpu")
 STEP = Distil(epochs=6, learning_rate=1e-2, temperature=3.0, alpha=0.8, patience=6)

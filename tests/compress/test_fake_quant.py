@@ -27,7 +27,8 @@ from edgesdk.device_files import load_device
 from edgesdk.errors import TaskError
 from edgesdk.target import find_target
 from edgesdk.task import InputSpec, OutputSpec
-from edgesdk.task_source import calibration_batches, load_task
+from edgesdk.task_check import calibration_batches
+from edgesdk.task_source import load_task
 
 
 def fake(net: nn.Module, quantizer: Quantizer = AI_EDGE, weight_bits: int = 8) -> FakeQuantized:

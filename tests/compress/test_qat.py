@@ -17,7 +17,7 @@ from edgesdk.compress.training import EpochReport
 from edgesdk.errors import UsageError
 from edgesdk.plan import Qat
 from edgesdk.task import Batch, Task
-from edgesdk.task_source import calibration_batches
+from edgesdk.task_check import calibration_batches
 
 CPU = torch.device("cpu")
 INT8 = Rounding(quantizer=AI_EDGE)

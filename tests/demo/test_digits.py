@@ -14,14 +14,9 @@ from edgesdk.demo import DEMOS, demo_names, digits
 from edgesdk.demo.resnet import Block, ResNet
 from edgesdk.errors import OutputError, TargetUnavailable
 from edgesdk.task import Task
-from edgesdk.task_source import (
-    calibration_batches,
-    check_task,
-    load_task,
-    task_key,
-    training_batches,
-    weights_sha256,
-)
+from edgesdk.task_check import calibration_batches, check_task, training_batches
+from edgesdk.task_key import task_key, weights_sha256
+from edgesdk.task_source import load_task
 
 pytest.importorskip("sklearn")
 

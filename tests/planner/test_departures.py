@@ -27,7 +27,7 @@ from edgesdk.planner.sensing import measure_sensitivity
 from edgesdk.planner.sensitivity import Sensitivity
 from edgesdk.progress import Silent
 from edgesdk.scheme import Scheme
-from edgesdk.task_source import output_specs
+from edgesdk.task_check import output_specs
 from edgesdk.trace import trace
 from edgesdk.workers.here import Here
 from edgesdk.workers.ledger import Ledger

@@ -20,7 +20,7 @@ from edgesdk.planner.sensing import measure_sensitivity
 from edgesdk.planner.sensitivity import Sensitivity
 from edgesdk.progress import Silent
 from edgesdk.task import Task
-from edgesdk.task_source import calibration_batches, output_specs
+from edgesdk.task_check import calibration_batches, output_specs
 from edgesdk.trace import trace
 from edgesdk.workers.here import Here
 from edgesdk.workers.ledger import Ledger

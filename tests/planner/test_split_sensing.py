@@ -17,7 +17,7 @@ from edgesdk.planner.sensitivity import Sensitivity
 from edgesdk.planner.split_sensing import measure_splits
 from edgesdk.planner.splits import possible_splits
 from edgesdk.progress import Silent
-from edgesdk.task_source import output_specs
+from edgesdk.task_check import output_specs
 from edgesdk.trace import trace
 from edgesdk.workers.here import Here
 from edgesdk.workers.ledger import Ledger

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from edgesdk.errors import TaskError
-from edgesdk.task_source import check_task, load_task, output_specs
+from edgesdk.task_check import check_task, output_specs
+from edgesdk.task_source import load_task
 
 transformers = pytest.importorskip("transformers")
 

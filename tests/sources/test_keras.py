@@ -28,7 +28,8 @@ from edgesdk.sources import tensorflow
 from edgesdk.sources.keras import KerasModel, keras_model, load_keras
 from edgesdk.sources.tensorflow import VARIABLE
 from edgesdk.task import InputSpec, OutputSpec, Task
-from edgesdk.task_source import load_task, task_key
+from edgesdk.task_key import task_key
+from edgesdk.task_source import load_task
 from edgesdk.trace import trace
 
 NETS = Path(__file__).with_name("keras_nets.py")

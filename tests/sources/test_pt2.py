@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from edgesdk.errors import TaskError
 from edgesdk.sources.pt2 import load_pt2
-from edgesdk.task_source import check_task, load_task
+from edgesdk.task_check import check_task
+from edgesdk.task_source import load_task
 
 MODEL = "models/model.json"
 

@@ -9,7 +9,8 @@ import pytest
 from torch import Tensor, nn
 
 from edgesdk.errors import TaskError
-from edgesdk.task_source import check_task, load_task
+from edgesdk.task_check import check_task
+from edgesdk.task_source import load_task
 
 
 class Network(nn.Module):

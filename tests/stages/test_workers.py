@@ -28,7 +28,8 @@ from edgesdk.stages import proof
 from edgesdk.stages.compression import compress
 from edgesdk.stages.request import Request
 from edgesdk.task import Task
-from edgesdk.task_source import load_task, output_specs
+from edgesdk.task_check import output_specs
+from edgesdk.task_source import load_task
 from edgesdk.trace import trace
 from edgesdk.workers.here import Here
 from edgesdk.workers.job import Job, Workers

@@ -17,7 +17,7 @@ from edgesdk.parity import compare, gate
 from edgesdk.running.adapter import decode_outputs, encode_inputs
 from edgesdk.target import find_target
 from edgesdk.task import Task, Tensors, output_tensors
-from edgesdk.task_source import check_task, input_specs, output_specs
+from edgesdk.task_check import check_task, input_specs, output_specs
 
 pytestmark = [pytest.mark.toolchain, pytest.mark.slow]
 

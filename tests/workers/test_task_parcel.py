@@ -13,7 +13,8 @@ from torch import nn
 
 from edgesdk.errors import UsageError, WorkerError
 from edgesdk.task import Task
-from edgesdk.task_source import load_task, task_key
+from edgesdk.task_key import task_key
+from edgesdk.task_source import load_task
 from edgesdk.workers.parcel import Parcel
 from edgesdk.workers.task_parcel import pack_task, unpack_task
 
