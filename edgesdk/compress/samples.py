@@ -15,8 +15,10 @@ from edgesdk.task_check import calibration_batches, training_batches
 
 SAMPLES = 256
 
-# Networks take two to ten times as long for samples that come one by one.
+# Networks take two to ten times as long for samples that come one by one. Large samples fill a
+# core by themselves, and memory if there are several.
 _AT_ONCE = 16
+_BYTES_AT_ONCE = 16 * 2**20
 
 # Of the largest output: how far answers may move that are computed in another order.
 _ROUNDING = 1e-3
@@ -61,12 +63,14 @@ def _together(model: nn.Module, batches: list[Tensors]) -> list[Tensors]:
 
 
 def _parts(batches: Sequence[Tensors]) -> list[list[Tensors]]:
+    each = sum(tensor[:1].nbytes for tensor in batches[0])
+    most = min(_AT_ONCE, _BYTES_AT_ONCE // max(1, each))
     parts: list[list[Tensors]] = []
     room = 0
     for inputs in batches:
         if len(inputs[0]) > room:
             parts.append([])
-            room = _AT_ONCE
+            room = most
         parts[-1].append(inputs)
         room -= len(inputs[0])
     return parts

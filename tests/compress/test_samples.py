@@ -86,3 +86,16 @@ def test_without_data_the_examples_are_what_there_is() -> None:
     source, found = sample_inputs(task)
     assert source == "example"
     assert found == [task.example_inputs]
+
+
+def test_large_samples_stay_alone() -> None:
+    class Mean(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mean((2, 3))
+
+    images: list[Tensors] = [(torch.randn(1, 3, 1024, 1024),) for _ in range(3)]
+    task = Task(name="t", model=Mean(), example_inputs=images[0], calibration=lambda: images)
+    assert [len(inputs[0]) for inputs in sample_inputs(task)[1]] == [1, 1, 1]
+    smaller: list[Tensors] = [(image[:, :, :512],) for (image,) in images]
+    task = Task(name="t", model=Mean(), example_inputs=smaller[0], calibration=lambda: smaller)
+    assert [len(inputs[0]) for inputs in sample_inputs(task)[1]] == [2, 1]
