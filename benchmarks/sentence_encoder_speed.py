@@ -15,14 +15,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from timed import Open, latency_ratio
+from timed import latency_ratio, opened
 
 from edgesdk.compressed import CompressedModel
-from edgesdk.device_files import load_device
 from edgesdk.running.adapter import artifact_predict
-from edgesdk.running.process import ArtifactProcess
 from edgesdk.scheme import Scheme
-from edgesdk.target import find_target
 from edgesdk.task import Task
 from edgesdk.task_source import load_task
 
@@ -31,31 +28,20 @@ LEAST_SPEEDUP = {"tflite": 3.0, "executorch": 2.4}
 LEAST_COSINE = 0.99
 
 
-def opened(task: Task, target_name: str, scheme: Scheme, folder: Path) -> Open:
-    """Return what runs the encoder emitted for this machine in a scheme."""
-    target = find_target(target_name)
-    runtime = load_device("host").runtime_for(target_name)
-    host = target.host_runtime(runtime)
-    assert host is not None
-    model = CompressedModel(
+def compressed(task: Task, scheme: Scheme) -> CompressedModel:
+    """Return the encoder to be emitted in a scheme."""
+    return CompressedModel(
         module=task.model, example_inputs=task.example_inputs, scheme=scheme, calibration=(),
         inputs=task.inputs, outputs=task.outputs,
     )  # fmt: skip
-    emission = target.emit(model, runtime, folder)
-    return lambda: ArtifactProcess(
-        target=target_name, folder=folder, emission=emission, host_runtime=host.name, threads=1
-    )
 
 
 def keeps_its_promise(task: Task, target: str) -> bool:
     """Print a target's figures and return whether they are as good as wanted."""
     assert task.evaluate is not None
     with tempfile.TemporaryDirectory() as name:
-        folders = Path(name) / "fp32", Path(name) / "int8_dynamic"
-        for folder in folders:
-            folder.mkdir()
-        plain = opened(task, target, "fp32", folders[0])
-        narrow = opened(task, target, "int8_dynamic", folders[1])
+        plain = opened(compressed(task, "fp32"), target, Path(name) / "fp32")
+        narrow = opened(compressed(task, "int8_dynamic"), target, Path(name) / "int8_dynamic")
         speedup = 1 / latency_ratio(narrow, plain, task.example_inputs)
         with narrow() as process:
             cosine = task.evaluate(artifact_predict(process), "test")
