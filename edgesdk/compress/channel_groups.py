@@ -31,16 +31,22 @@ def candidate_groups(dependencies: Dependencies) -> tuple[list[ChannelGroup], di
     concatenation that is added to something) the narrow ones give the groups.
     """
     order = {name: place for place, (name, _) in enumerate(dependencies.model.named_modules())}
-    roots = [(width(r, "out"), order[n], n) for n, r in dependencies.roots() if not is_depthwise(r)]
     traced, untraced = dependencies.traced
+    if dependencies.failure is not None and not traced:
+        raise dependencies.failure
+    roots = [(width(r, "out"), order[n], n) for n, r in dependencies.roots() if not is_depthwise(r)]
     groups: list[ChannelGroup] = []
-    refused = {**dict(_other_layers(dependencies.model)), **untraced}
-    for layer in traced:
-        refused.pop(layer, None)
+    refused = dict(_other_layers(dependencies.model))
+    if dependencies.failure is not None:
+        own = ((n, m) for n, m in dependencies.model.named_modules() if is_weighted(m))
+        refused |= {name: dependencies.failure.found for name, _ in own}
+    refused |= untraced
     taken: dict[tuple[str, int], str] = {}
     for group in traced.values():
-        taken |= _outputs(group)
         groups.append(group)
+        taken |= _outputs(group)
+        for member in group.members:
+            refused.pop(member.layer, None)
     for channels, _, layer in sorted(roots):
         partners = {taken[layer, c] for c in range(channels) if (layer, c) in taken}
         if partners:

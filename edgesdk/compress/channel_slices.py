@@ -126,6 +126,8 @@ def sum_per_channel(values: Mapping[str, Tensor], layer: Layer, side: Side, dim:
     for name, value in values.items():
         if isinstance(layer, nn.Parameter):
             total += _sum_except(value, dim)
+        elif isinstance(layer, nn.RNNBase):
+            total += _sum_gates(name, value, len(total), side)
         elif isinstance(layer, nn.Embedding):
             total += _sum_except(value, 1)
         elif is_transposed_linear(layer) and name == "weight":
@@ -141,6 +143,14 @@ def sum_per_channel(values: Mapping[str, Tensor], layer: Layer, side: Side, dim:
 
 def _sum_except(value: Tensor, dim: int) -> Tensor:
     return value.movedim(dim, 0).flatten(1).sum(1) if value.dim() > 1 else value
+
+
+def _sum_gates(name: str, value: Tensor, size: int, side: Side) -> Tensor:
+    """Sum a recurrent layer's parameter ``[gates * units, ...]`` over its units or its inputs."""
+    if side == "out":
+        return value.reshape(-1, size, value[0].numel()).sum(dim=(0, 2))
+    reads = name.startswith("weight_ih_l0")
+    return _sum_except(value, 1) if reads else torch.zeros(size)
 
 
 def _sum_filters(weight: Tensor, layer: _ConvNd, side: Side) -> Tensor:
@@ -160,7 +170,7 @@ def disconnect(layer: Layer, channels: Sequence[int], dim: int = 0) -> None:
     if isinstance(layer, nn.Parameter):
         layer.index_fill_(dim, torch.tensor(channels), 0)
         return
-    weight = layer.weight
+    weight = layer.weight_ih_l0 if isinstance(layer, nn.RNNBase) else layer.weight
     assert isinstance(weight, Tensor)
     mask = weight.new_ones(width(layer, "in"))
     mask[list(channels)] = 0

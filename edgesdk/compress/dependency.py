@@ -42,6 +42,7 @@ class Dependencies:
     """The dependency graph of a model, which it prunes in place: give it a copy.
 
     Parameters must be trainable and the model in eval mode (``prunable_copy`` sees to both).
+    ``failure``: why Torch-Pruning cannot follow the model, None where it can.
     """
 
     def __init__(self, model: nn.Module, example_inputs: Tensors) -> None:
@@ -50,15 +51,21 @@ class Dependencies:
         self._names |= {id(parameter): name for name, parameter in model.named_parameters()}
         self._graph: Any = torch_pruning.DependencyGraph()
         self._inputs = example_inputs
+        self.failure: EngineFailure | None = None
+        try:
+            self._build()
+        except EngineFailure as problem:
+            self.failure = problem
+
+    def _build(self) -> None:
         with torch.enable_grad(), _engine("the dependency graph cannot be built"):
             self._graph.build_dependency(
-                model,
-                example_inputs,
+                self.model,
+                self._inputs,
                 forward_fn=_marked_outputs,
-                customized_pruners=_own_pruners(model),
+                customized_pruners=_own_pruners(self.model),
                 verbose=False,
             )
-
         nodes = self._graph.module2node.values()
         self._steps = _Steps(edges=sum(len(node.dependencies) for node in nodes))
         for node in nodes:
@@ -78,8 +85,9 @@ class Dependencies:
 
     def roots(self) -> Iterator[tuple[str, nn.Module]]:
         """Yield the layers whose output channels could be pruned, in the model's own order."""
+        known = self._graph.module2node if self.failure is None else ()
         for name, layer in self.model.named_modules():
-            if layer in self._graph.module2node and is_weighted(layer):
+            if layer in known and is_weighted(layer):
                 yield name, layer
 
     def members(self, layer: str, channels: Sequence[int], width: int) -> list[Member]:
@@ -119,6 +127,8 @@ class Dependencies:
             group.prune(record_history=False)
 
     def _group(self, layer: str, channels: Sequence[int]) -> Any:
+        if self.failure is not None:
+            raise self.failure
         module = self.model.get_submodule(layer)
         with _engine(f"the layers coupled to {layer!r} cannot be found"):
             self._steps.begin()
@@ -152,15 +162,19 @@ class _Steps:
         self.left = 4 * self.edges + 200
 
 
+class EngineFailure(UnsupportedModel):
+    """Torch-Pruning failed where it should have answered."""
+
+
 @contextmanager
 def _engine(what: str) -> Iterator[None]:
-    """Turn what Torch-Pruning raises (assertions, failed look-ups) into ``UnsupportedModel``."""
+    """Turn what Torch-Pruning raises (assertions, failed look-ups) into ``EngineFailure``."""
     try:
         yield
     except EdgeSDKError:
         raise
     except Exception as problem:
-        raise UnsupportedModel(
+        raise EngineFailure(
             f"{what}: Torch-Pruning raised {type(problem).__name__}: {problem}",
             next_step="leave these layers whole",
         ) from problem

@@ -73,6 +73,10 @@ def survey_channels(model: nn.Module, example_inputs: Tensors) -> ChannelSurvey:
     candidates, refused = candidate_groups(Dependencies(prunable_copy(model), inputs))
     sample = sample_structure(prunable_copy(model), inputs)
     groups = _proven(sample, [], candidates, refused)
+    for group in groups:
+        for member in group.members:
+            if member.side == "out":
+                refused.pop(member.layer, None)
     return ChannelSurvey(groups=tuple(groups), refused=refused)
 
 
@@ -124,9 +128,8 @@ def _proven(
     except UnsupportedModel as problem:
         if len(candidates) == 1:
             coupled = [m.layer for m in candidates[0].members if m.side == "out"]
-            refused.update(
-                (name, problem.found) for name in _prunable_layers(sample.model, coupled)
-            )
+            for name in _prunable_layers(sample.model, coupled):
+                refused.setdefault(name, problem.found)
             return proven
         middle = len(candidates) // 2
         proven = _proven(sample, proven, candidates[:middle], refused)

@@ -1,0 +1,117 @@
+"""Whole attention heads go: what is left computes what the network computes without them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from attention_nets import GROUPS, TOKENS, GroupedRotary, Separate, network
+from torch import Tensor, nn
+
+from edgesdk.compress.prune import prune, select_channels, survey_channels
+from edgesdk.errors import UsageError
+from edgesdk.plan import Prune, PrunedGroup
+from edgesdk.report.words import explain_step
+
+
+def without(model: nn.Module, readers: dict[str, int], gone: set[int]) -> Tensor:
+    """The network's output where its readers see zeros for some heads, by hooks on the original."""
+    handles = []
+    for name, features in readers.items():
+
+        def hide(_: nn.Module, inputs: tuple[Tensor, ...], each: int = features) -> Tensor:
+            shown = inputs[0].clone()
+            for head in gone:
+                shown[..., head * each : (head + 1) * each] = 0
+            return shown
+
+        handles.append(model.get_submodule(name).register_forward_pre_hook(hide))
+    with torch.no_grad():
+        output: Tensor = model(*TOKENS)
+    for handle in handles:
+        handle.remove()
+    return output
+
+
+def request(model: nn.Module, name: str, gone: set[int]) -> PrunedGroup:
+    group = next(g for g in survey_channels(model, TOKENS).groups if g.layer == name)
+    removed = sorted(channel for head in gone for channel in group.units[head])
+    return PrunedGroup(
+        layer=name, width_before=group.width, removed=tuple(removed), heads=group.heads
+    )
+
+
+@pytest.mark.parametrize("kind", GROUPS)
+def test_a_pruned_attention_is_the_original_whose_reader_sees_no_such_heads(
+    kind: type[nn.Module],
+) -> None:
+    name, heads, readers = GROUPS[kind]
+    model = network(kind)
+    for gone in ({0}, {heads - 1}, {*range(1, heads)}):
+        smaller = prune(model, TOKENS, [request(model, name, gone)])
+        expected = without(model, dict(readers), gone)
+        with torch.no_grad():
+            torch.testing.assert_close(smaller(*TOKENS), expected, rtol=1e-4, atol=1e-5)
+            assert not torch.allclose(model(*TOKENS), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", GROUPS)
+def test_heads_are_a_group_and_nothing_else_of_an_attention_is(kind: type[nn.Module]) -> None:
+    name, heads, _ = GROUPS[kind]
+    survey = survey_channels(network(kind), TOKENS)
+    (group,) = [group for group in survey.groups if group.unit_name == "heads"]
+    assert (group.layer, group.heads) == (name, heads)
+    assert not {g.layer for g in survey.groups} & {"query", "key"}
+    assert name not in survey.refused
+
+
+def test_only_whole_heads_are_chosen_and_the_plan_says_so() -> None:
+    model = network(GroupedRotary)
+    groups = survey_channels(model, TOKENS).groups
+    scores = {g.layer: [float(c) for c in range(g.width)] for g in groups}
+    (chosen,) = select_channels(groups, scores, ratio=0.5, channel_multiple=1)
+    assert chosen == PrunedGroup(layer="value", width_before=8, removed=(0, 1, 2, 3), heads=2)
+    step = Prune(ratio=0.5, importance="magnitude", channel_multiple=1, groups=(chosen,))
+    assert "value 2 → 1 heads" in explain_step(step)
+    smaller = prune(model, TOKENS, [chosen])
+    again = prune(model, TOKENS, [chosen])
+    assert all(
+        torch.equal(a, b) for a, b in zip(smaller.parameters(), again.parameters(), strict=True)
+    )
+    assert smaller.query.out_features == smaller.out.in_features == 8
+    assert smaller.key.out_features == smaller.value.out_features == 4
+
+
+def test_a_half_of_a_head_and_another_number_of_heads_are_usage_errors() -> None:
+    model = network(Separate)
+    with pytest.raises(UsageError, match="only go together"):
+        prune(model, TOKENS, [PrunedGroup(layer="value", width_before=16, removed=(0, 1))])
+    wrong = PrunedGroup(layer="value", width_before=16, removed=(0, 1, 2, 3), heads=2)
+    with pytest.raises(UsageError, match="4 heads"):
+        prune(model, TOKENS, [wrong])
+
+
+class OneHead(Separate):
+    def split(self, x: Tensor) -> Tensor:
+        return x.unsqueeze(1)
+
+
+class Written(Separate):
+    """How many heads there are is written into forward, where nothing can change it."""
+
+    def split(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:2], 4, 4).transpose(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "layer", "reason"),
+    [
+        (OneHead, "value", "one head of keys and values"),
+        (Written, "value", "the model fails: RuntimeError: shape '[1, 5, 4, 4]'"),
+    ],
+)
+def test_an_attention_that_keeps_its_heads_says_why(
+    kind: type[nn.Module], layer: str, reason: str
+) -> None:
+    survey = survey_channels(network(kind), TOKENS)
+    assert not any(group.heads for group in survey.groups)
+    assert reason in survey.refused[layer]
