@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from attention_nets import GROUPS, TOKENS, GroupedRotary, Separate, network
+from attention_nets import GROUPS, TOKENS, Counted, FusedByHead, GroupedRotary, Separate, network
 from torch import Tensor, nn
 
+from edgesdk.compress.channel_group import ChannelGroup
 from edgesdk.compress.prune import prune, select_channels, survey_channels
+from edgesdk.document import from_builtins, to_builtins
 from edgesdk.errors import UsageError
 from edgesdk.plan import Prune, PrunedGroup
 from edgesdk.report.words import explain_step
@@ -64,6 +66,12 @@ def test_heads_are_a_group_and_nothing_else_of_an_attention_is(kind: type[nn.Mod
     assert name not in survey.refused
 
 
+def test_a_group_of_heads_travels_to_other_processes() -> None:
+    groups = survey_channels(network(FusedByHead), TOKENS).groups
+    packed = to_builtins(groups)
+    assert from_builtins(tuple[ChannelGroup, ...], packed, what="groups") == groups
+
+
 def test_only_whole_heads_are_chosen_and_the_plan_says_so() -> None:
     model = network(GroupedRotary)
     groups = survey_channels(model, TOKENS).groups
@@ -102,9 +110,24 @@ class Written(Separate):
         return x.view(*x.shape[:2], 4, 4).transpose(1, 2)
 
 
+class Borrowed(Counted):
+    """Gives its heads together the width of what it reads, as PVT does. With half of both gone
+    it fits by chance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y = self.attend(*self.parts(x)).transpose(1, 2)
+        return self.head(x + self.out(y.reshape(x.shape)))
+
+
 @pytest.mark.parametrize(
     ("kind", "layer", "reason"),
     [
+        (Borrowed, "value", "the model fails: RuntimeError: shape '[1, 5, "),
         (OneHead, "value", "one head of keys and values"),
         (Written, "value", "the model fails: RuntimeError: shape '[1, 5, 4, 4]'"),
     ],
