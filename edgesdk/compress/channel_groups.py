@@ -45,8 +45,10 @@ def candidate_groups(dependencies: Dependencies) -> tuple[list[ChannelGroup], di
     for group in traced.values():
         groups.append(group)
         taken |= _outputs(group)
-        for member in group.members:
-            refused.pop(member.layer, None)
+        for layer, _ in _outputs(group):
+            owner = layer.rpartition(".")[0]
+            is_table = isinstance(find_layer(dependencies.model, layer), nn.Parameter)
+            refused.pop(owner if is_table else layer, None)
     for channels, _, layer in sorted(roots):
         partners = {taken[layer, c] for c in range(channels) if (layer, c) in taken}
         if partners:

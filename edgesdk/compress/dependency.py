@@ -30,6 +30,7 @@ from edgesdk.compress.channel_slices import (
 from edgesdk.compress.cutting import cut_frozen_norm, cut_transposed_linear
 from edgesdk.compress.dataflow import record_flow
 from edgesdk.compress.heads import head_groups
+from edgesdk.compress.hidden import hidden_groups
 from edgesdk.compress.recurrent import recurrent_groups
 from edgesdk.errors import EdgeSDKError, UnsupportedModel
 from edgesdk.task import Tensors, output_tensors
@@ -73,7 +74,8 @@ class Dependencies:
 
     @cached_property
     def traced(self) -> tuple[Mapping[str, ChannelGroup], Mapping[str, str]]:
-        """The groups of attention heads and of recurrent units, by name, and why others are none.
+        """The groups of attention heads and of recurrent units, by name, and why others are none;
+        where Torch-Pruning cannot follow the model, those of hidden layers too.
 
         To be asked for before anything is removed.
         """
@@ -81,7 +83,10 @@ class Dependencies:
         flow = record_flow(self.model, self._inputs)
         heads, headless = head_groups(self.model, flow)
         units, unitless = recurrent_groups(self.model, flow)
-        return heads | units, headless | unitless
+        hidden = {} if self.failure is None else hidden_groups(self.model, flow)
+        taken = {member.layer for group in (heads | units).values() for member in group.members}
+        rest = {name: group for name, group in hidden.items() if name not in taken}
+        return heads | units | rest, headless | unitless
 
     def roots(self) -> Iterator[tuple[str, nn.Module]]:
         """Yield the layers whose output channels could be pruned, in the model's own order."""

@@ -98,6 +98,40 @@ def test_a_half_of_a_head_and_another_number_of_heads_are_usage_errors() -> None
         prune(model, TOKENS, [wrong])
 
 
+class WithMlp(GroupedRotary):
+    """Torch-Pruning cannot follow the rotation; the hidden layer behind it is found even so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.norm, self.down = nn.Linear(3, 8), nn.LayerNorm(8), nn.Linear(8, 3)
+        self.gate = nn.Linear(3, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        y = y + self.down(self.norm(torch.relu(self.up(y))))
+        return y * torch.sigmoid(self.gate(y)).mean()
+
+
+def test_hidden_layers_of_a_network_that_the_engine_cannot_follow() -> None:
+    model = network(WithMlp)
+    survey = survey_channels(model, TOKENS)
+    assert [group.layer for group in survey.groups] == ["value", "up"]
+    assert "Torch-Pruning raised" in survey.refused["down"]
+    gone = (1, 2, 5, 6)
+    smaller = prune(model, TOKENS, [PrunedGroup(layer="up", width_before=8, removed=gone)])
+    kept = [channel for channel in range(8) if channel not in gone]
+    model.up.weight, model.up.bias = (
+        nn.Parameter(parameter[kept]) for parameter in (model.up.weight, model.up.bias)
+    )
+    model.norm.weight, model.norm.bias = (
+        nn.Parameter(parameter[kept]) for parameter in (model.norm.weight, model.norm.bias)
+    )
+    model.norm.normalized_shape = (4,)
+    model.down.weight = nn.Parameter(model.down.weight[:, kept])
+    with torch.no_grad():
+        torch.testing.assert_close(smaller(*TOKENS), model(*TOKENS))
+
+
 class OneHead(Separate):
     def split(self, x: Tensor) -> Tensor:
         return x.unsqueeze(1)
