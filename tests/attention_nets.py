@@ -97,6 +97,23 @@ class FusedByHead(Fused):
         return self.qkv(x).view(*x.shape[:2], self.num_heads, -1).transpose(1, 2).chunk(3, -1)
 
 
+class FusedUnbound(Fused):
+    """Queries, keys and values of one layer, as timm takes them apart; their width is kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim, self.attn_dim = _HEADS, _EACH, 16
+
+    def parts(self, x: Tensor) -> tuple[Tensor, ...]:
+        qkv = self.qkv(x).reshape(*x.shape[:2], 3, self.num_heads, self.head_dim)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        return query, key, value
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.scaled_dot_product_attention(*self.parts(x)).transpose(1, 2)
+        return self.head(x + self.out(y.reshape(*x.shape[:2], self.attn_dim)))
+
+
 class GroupedRotary(nn.Module):
     """Two heads of keys and values serve two heads of queries each; both are rotated."""
 
@@ -174,6 +191,7 @@ GROUPS: Mapping[type[nn.Module], tuple[str, int, Mapping[str, int]]] = {
     BySoftmax: ("value", 4, {"out": 4}),
     Fused: ("qkv", 4, {"out": 4}),
     FusedByHead: ("qkv", 4, {"out": 4}),
+    FusedUnbound: ("qkv", 4, {"out": 4}),
     GroupedRotary: ("value", 2, {"out": 8}),
     Positions: ("value", 4, {"out": 4}),
     SquarePositions: ("value", 4, {"out": 4}),

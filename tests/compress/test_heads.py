@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from attention_nets import GROUPS, TOKENS, Counted, FusedByHead, GroupedRotary, Separate, network
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from edgesdk.compress.channel_group import ChannelGroup
 from edgesdk.compress.prune import prune, select_channels, survey_channels
@@ -54,6 +57,55 @@ def test_a_pruned_attention_is_the_original_whose_reader_sees_no_such_heads(
         with torch.no_grad():
             torch.testing.assert_close(smaller(*TOKENS), expected, rtol=1e-4, atol=1e-5)
             assert not torch.allclose(model(*TOKENS), expected, atol=1e-3)
+
+
+class Drawn(nn.Module):
+    """Attention of any widths; ``fused``: how many of queries, keys and values one layer gives."""
+
+    def __init__(self, *, pairs: int, served: int, key: int, value: int, fused: int) -> None:
+        super().__init__()
+        self.each, self.served = (key, key, value), served
+        sizes = [pairs * served * key, pairs * key, pairs * value]
+        self.sizes = [[size] for size in sizes[: 3 - fused]] + [sizes[3 - fused :]] * (fused > 0)
+        self.layers = nn.ModuleList(nn.Linear(16, sum(size)) for size in self.sizes)
+        self.out = nn.Linear(pairs * served * value, 16)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts: list[Tensor] = []
+        for layer, sizes in zip(self.layers, self.sizes, strict=True):
+            y = layer(x)
+            # A share of what there is: numbers would be of the whole network.
+            shares = [size * y.shape[-1] // sum(sizes) for size in sizes]
+            parts += y.split(shares, -1)
+        query, key, value = (
+            part.view(*x.shape[:2], -1, each).transpose(1, 2)
+            for part, each in zip(parts, self.each, strict=True)
+        )
+        y = F.scaled_dot_product_attention(query, key, value, enable_gqa=True)
+        return self.head(x + self.out(y.transpose(1, 2).flatten(2)))
+
+
+@st.composite
+def attentions(draw: st.DrawFn) -> tuple[Drawn, set[int], int]:
+    """An attention, some of its heads of keys and values, and the features that each gives."""
+    pairs, served, value = draw(st.integers(2, 4)), draw(st.integers(1, 2)), draw(st.integers(1, 4))
+    gone = draw(st.sets(st.integers(0, pairs - 1), min_size=1, max_size=pairs - 1))
+    key, fused = draw(st.integers(1, 4)), draw(st.sampled_from([0, 2, 3]))
+    torch.manual_seed(0)
+    model = Drawn(pairs=pairs, served=served, key=key, value=value, fused=fused)
+    return model.eval(), gone, served * value
+
+
+@settings(max_examples=12, deadline=None)
+@given(attentions())
+def test_heads_of_any_width_go(drawn: tuple[Drawn, set[int], int]) -> None:
+    model, gone, each = drawn
+    name = f"layers.{len(model.layers) - 1}"
+    smaller = prune(model, TOKENS, [request(model, name, gone)])
+    with torch.no_grad():
+        expected = without(model, {"out": each}, gone)
+        torch.testing.assert_close(smaller(*TOKENS), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", GROUPS)
