@@ -31,24 +31,11 @@ def candidate_groups(dependencies: Dependencies) -> tuple[list[ChannelGroup], di
     concatenation that is added to something) the narrow ones give the groups.
     """
     order = {name: place for place, (name, _) in enumerate(dependencies.model.named_modules())}
-    traced, untraced = dependencies.traced
-    if dependencies.failure is not None and not traced:
+    if dependencies.failure is not None and not dependencies.traced[0]:
         raise dependencies.failure
     roots = [(width(r, "out"), order[n], n) for n, r in dependencies.roots() if not is_depthwise(r)]
-    groups: list[ChannelGroup] = []
-    refused = dict(_other_layers(dependencies.model))
-    if dependencies.failure is not None:
-        own = ((n, m) for n, m in dependencies.model.named_modules() if is_weighted(m))
-        refused |= {name: dependencies.failure.found for name, _ in own}
-    refused |= untraced
-    taken: dict[tuple[str, int], str] = {}
-    for group in traced.values():
-        groups.append(group)
-        taken |= _outputs(group)
-        for layer, _ in _outputs(group):
-            owner = layer.rpartition(".")[0]
-            is_table = isinstance(find_layer(dependencies.model, layer), nn.Parameter)
-            refused.pop(owner if is_table else layer, None)
+    groups, refused = _traced_groups(dependencies)
+    taken = {place: name for group in groups for place, name in _outputs(group).items()}
     for channels, _, layer in sorted(roots):
         partners = {taken[layer, c] for c in range(channels) if (layer, c) in taken}
         if partners:
@@ -63,6 +50,30 @@ def candidate_groups(dependencies: Dependencies) -> tuple[list[ChannelGroup], di
         groups.append(group)
         taken |= _outputs(group)
     return sorted(groups, key=lambda group: order[group.layer]), refused
+
+
+def _traced_groups(dependencies: Dependencies) -> tuple[list[ChannelGroup], dict[str, str]]:
+    """Return the groups that do not come from the engine, and the reasons known before it."""
+    model = dependencies.model
+    traced, untraced = dependencies.traced
+    refused = dict(_other_layers(model))
+    if dependencies.failure is not None:
+        weighted = (name for name, layer in model.named_modules() if is_weighted(layer))
+        refused |= dict.fromkeys(weighted, dependencies.failure.found)
+    refused |= untraced
+    groups = []
+    for name in traced:
+        try:
+            group = describe_group(dependencies, name)
+        except Refusal as reason:
+            refused[name] = str(reason)
+            continue
+        groups.append(group)
+        for layer, _ in _outputs(group):
+            owner = layer.rpartition(".")[0]
+            is_table = isinstance(find_layer(model, layer), nn.Parameter)
+            refused.pop(owner if is_table else layer, None)
+    return groups, refused
 
 
 def _outputs(group: ChannelGroup) -> dict[tuple[str, int], str]:
@@ -89,12 +100,15 @@ def _other_layers(model: nn.Module) -> Iterator[tuple[str, str]]:
 def describe_group(dependencies: Dependencies, layer: str) -> ChannelGroup:
     """Return the group of a layer's output channels; raises ``Refusal`` with the reason."""
     model = dependencies.model
-    if layer in dependencies.traced[0]:
-        return dependencies.traced[0][layer]
+    owners = Counter(id(p) for m in model.modules() for p in m._parameters.values())
+    traced = dependencies.traced[0].get(layer)
+    if traced is not None:
+        for member in traced.members:
+            _check_member(model, member, owners)
+        return traced
     channels = width(find_layer(model, layer), "out")
     members = dependencies.members(layer, range(channels), channels)
     members = [member for member in members if not _is_shared_slope(model, member)]
-    owners = Counter(id(p) for m in model.modules() for p in m._parameters.values())
     for member in members:
         _check_member(model, member, owners)
     relations = [block for member in members for block in _blocks(model, member)]

@@ -86,7 +86,8 @@ def is_frozen_norm(layer: object) -> TypeGuard[nn.Module]:
 
 def is_prunable(layer: Layer) -> bool:
     """True for the layers that channels can be cut out of."""
-    return isinstance(layer, SUPPORTED_LAYERS) or is_weighted(layer) or is_frozen_norm(layer)
+    own = is_weighted(layer) or is_frozen_norm(layer)
+    return own or isinstance(layer, (*SUPPORTED_LAYERS, nn.RNNBase))
 
 
 _BOTH = ("num_features", "num_channels", "num_parameters", "embedding_dim")

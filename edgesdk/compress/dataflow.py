@@ -150,9 +150,11 @@ class _Recorder(TorchFunctionMode):
         self._numbers: dict[int, int] = {}
         self._names = {id(p): name for name, p in model.named_parameters(remove_duplicate=False)}
         self._layers = {
-            id(layer.weight_ih_l0 if isinstance(layer, nn.RNNBase) else layer.weight): name
+            id(parameter): name
             for name, layer in model.named_modules()
             if isinstance(layer, nn.RNNBase) or (is_weighted(layer) and not is_depthwise(layer))
+            for parameter in layer.parameters()
+            if parameter.dim() > 1
         }
 
     def number(self, tensor: Tensor, *, new: bool = False) -> int:

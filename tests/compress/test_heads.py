@@ -224,3 +224,28 @@ def test_an_attention_that_keeps_its_heads_says_why(
     survey = survey_channels(network(kind), TOKENS)
     assert not any(group.heads for group in survey.groups)
     assert reason in survey.refused[layer]
+
+
+class Tied(Separate):
+    """Queries and keys share one weight: to cut it for one is to cut it for the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.key.weight = self.query.weight
+
+
+class Normed(Separate):
+    """The values' weight is computed from a direction and a length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        nn.utils.parametrizations.weight_norm(self.value)
+
+
+@pytest.mark.parametrize(("kind", "reason"), [(Tied, "shares its weights"), (Normed, "")])
+def test_weights_that_are_shared_or_computed_keep_their_heads(
+    kind: type[nn.Module], reason: str
+) -> None:
+    survey = survey_channels(network(kind), TOKENS)
+    assert not any(group.heads for group in survey.groups)
+    assert reason in survey.refused["value"]
