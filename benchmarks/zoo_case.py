@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from zoo_networks import OWN
 from zoo_transformers import ARCHITECTURES, Architecture
 
-from edgesdk.compress.prune import prune, survey_channels
+from edgesdk.compress.prune import ChannelGroup, prune, survey_channels
 from edgesdk.compressed import CompressedModel
 from edgesdk.device import Runtime
 from edgesdk.device_files import load_device
@@ -106,35 +106,40 @@ def _told(problem: EdgeSDKError) -> str:
 
 
 def halve(module: nn.Module, shaped: Tensors) -> tuple[nn.Module, dict[str, float]]:
-    """Return the network with half the channels wherever they can go, and the parts left of it.
+    """Return the network with at most half of its multiplications, and the parts left of it.
 
-    Raises ``UnsupportedModel`` where more than half of the multiplications stay: such a network
-    counts as one that cannot be pruned by 2x.
+    Half of every group goes, or three quarters where half leaves too much (of a network whose
+    output is its last hidden state, that width stays). Raises ``UnsupportedModel`` where more than
+    half of the multiplications stay: such a network counts as one that cannot be pruned by 2x.
     """
     survey = survey_channels(module, shaped)
-    groups = [
-        PrunedGroup(
-            layer=group.layer,
-            width_before=group.width,
-            removed=tuple(sorted(channel for unit in group.units[1::2] for channel in unit)),
-        )
-        for group in survey.groups
-        if len(group.units) > 1
-    ]
-    smaller = prune(module, shaped, groups)
-    left = {
-        "macs": _macs(smaller, shaped) / _macs(module, shaped),
-        "weights": _weights(smaller) / _weights(module),
-    }
-    if left["macs"] > _MOST_LEFT:
-        reasons = sorted(set(survey.refused.values()))
-        raise UnsupportedModel(
-            f"only {len(groups)} groups of channels can go, {left['macs']:.0%} of the "
-            f"multiplications stay: {'; '.join(reasons)}",
-            next_step="quantize it instead",
-        )
-    _settle(smaller, shaped)
-    return smaller, {key: round(value, 3) for key, value in left.items()}
+    for kept_of in (2, 4):
+        smaller = prune(module, shaped, [_thinned(group, kept_of) for group in survey.groups])
+        left = {
+            "macs": _macs(smaller, shaped) / _macs(module, shaped),
+            "weights": _weights(smaller) / _weights(module),
+            "removed": 1 - 1 / kept_of,
+        }
+        if left["macs"] <= _MOST_LEFT:
+            _settle(smaller, shaped)
+            return smaller, {key: round(value, 3) for key, value in left.items()}
+    reasons = sorted(f"{layer}: {reason}" for layer, reason in survey.refused.items())
+    raise UnsupportedModel(
+        f"only {len(survey.groups)} groups of channels can go, {left['macs']:.0%} of the "
+        f"multiplications stay: {'; '.join(reasons)}",
+        next_step="quantize it instead",
+    )
+
+
+def _thinned(group: ChannelGroup, kept_of: int) -> PrunedGroup:
+    """Return the group with one of so many of its units kept."""
+    gone = [unit for place, unit in enumerate(group.units) if place % kept_of]
+    return PrunedGroup(
+        layer=group.layer,
+        width_before=group.width,
+        removed=tuple(sorted(channel for unit in gone for channel in unit)),
+        heads=group.heads,
+    )
 
 
 def _macs(module: nn.Module, shaped: Tensors) -> int:

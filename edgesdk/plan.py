@@ -17,7 +17,8 @@ class PrunedGroup:
     """Channels removed together: ``removed`` are output-channel indices of layer ``layer``.
 
     Everything coupled to that layer (residual partners, batch norms, consumers) loses the
-    matching channels. ``width_before`` is the layer's output channels in the original model.
+    matching channels. ``width_before`` is the layer's output channels in the original model;
+    ``heads`` how many attention heads they are, where whole heads go, and else 0.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -25,6 +26,7 @@ class PrunedGroup:
     layer: str
     width_before: int
     removed: tuple[int, ...]
+    heads: int = 0
 
     @property
     def width_after(self) -> int:

@@ -4,45 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from edgesdk.compress.channel_group import ChannelGroup, Refusal
 from edgesdk.compress.channel_slices import (
     SUPPORTED_LAYERS,
     Member,
     block_count,
     find_layer,
     is_depthwise,
+    is_prunable,
+    is_weighted,
     width,
 )
 from edgesdk.compress.dependency import OUTPUT, Dependencies
 from edgesdk.errors import UnsupportedModel
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChannelGroup:
-    """Output channels of ``layer`` that can be removed, and every layer that then loses some.
-
-    ``units`` divides the ``width`` channels into sets that only go together: single channels,
-    or one channel of each block of a grouped convolution. All units are equally large.
-    """
-
-    layer: str
-    width: int
-    units: tuple[tuple[int, ...], ...]
-    members: tuple[Member, ...]
-
-    @property
-    def unit(self) -> int:
-        """How many channels have to go together."""
-        return len(self.units[0])
-
-
-class Refusal(Exception):
-    """The reason why the channels of a layer cannot be pruned."""
 
 
 def candidate_groups(dependencies: Dependencies) -> tuple[list[ChannelGroup], dict[str, str]]:
@@ -52,10 +31,11 @@ def candidate_groups(dependencies: Dependencies) -> tuple[list[ChannelGroup], di
     concatenation that is added to something) the narrow ones give the groups.
     """
     order = {name: place for place, (name, _) in enumerate(dependencies.model.named_modules())}
+    if dependencies.failure is not None and not dependencies.traced[0]:
+        raise dependencies.failure
     roots = [(width(r, "out"), order[n], n) for n, r in dependencies.roots() if not is_depthwise(r)]
-    groups: list[ChannelGroup] = []
-    refused = dict(_other_layers(dependencies.model))
-    taken: dict[tuple[str, int], str] = {}
+    groups, refused = _traced_groups(dependencies)
+    taken = {place: name for group in groups for place, name in _outputs(group).items()}
     for channels, _, layer in sorted(roots):
         partners = {taken[layer, c] for c in range(channels) if (layer, c) in taken}
         if partners:
@@ -65,20 +45,54 @@ def candidate_groups(dependencies: Dependencies) -> tuple[list[ChannelGroup], di
         try:
             group = describe_group(dependencies, layer)
         except (Refusal, UnsupportedModel) as reason:
-            refused[layer] = str(reason)
+            refused.setdefault(layer, str(reason))
             continue
         groups.append(group)
-        for member in group.members:
-            if member.side == "out":
-                taken |= {(member.layer, c): layer for c in member.matching(range(channels))}
+        taken |= _outputs(group)
     return sorted(groups, key=lambda group: order[group.layer]), refused
+
+
+def _traced_groups(dependencies: Dependencies) -> tuple[list[ChannelGroup], dict[str, str]]:
+    """Return the groups that do not come from the engine, and the reasons known before it."""
+    model = dependencies.model
+    traced, untraced = dependencies.traced
+    refused = dict(_other_layers(model))
+    if dependencies.failure is not None:
+        weighted = (name for name, layer in model.named_modules() if is_weighted(layer))
+        refused |= dict.fromkeys(weighted, dependencies.failure.found)
+    refused |= untraced
+    groups = []
+    for name in traced:
+        try:
+            group = describe_group(dependencies, name)
+        except Refusal as reason:
+            refused[name] = str(reason)
+            continue
+        groups.append(group)
+        for layer, _ in _outputs(group):
+            owner = layer.rpartition(".")[0]
+            is_table = isinstance(find_layer(model, layer), nn.Parameter)
+            refused.pop(owner if is_table else layer, None)
+    return groups, refused
+
+
+def _outputs(group: ChannelGroup) -> dict[tuple[str, int], str]:
+    """Return the output channels that a group holds, with its name."""
+    return {
+        (member.layer, channel): group.layer
+        for member in group.members
+        if member.side == "out"
+        for channel in member.matching(range(group.width))
+    }
 
 
 def _other_layers(model: nn.Module) -> Iterator[tuple[str, str]]:
     """Yield the layers with weights whose output channels nothing here prunes, and the reason."""
     for name, layer in model.named_modules():
         own = [parameter for parameter in layer._parameters.values() if parameter is not None]
-        known = isinstance(layer, (*SUPPORTED_LAYERS, nn.utils.parametrize.ParametrizationList))
+        known = is_weighted(layer) or isinstance(
+            layer, (*SUPPORTED_LAYERS, nn.utils.parametrize.ParametrizationList)
+        )
         if not known and any(parameter.dim() == 2 for parameter in own):
             yield name, f"a {type(layer).__name__} cannot be pruned"
 
@@ -86,10 +100,15 @@ def _other_layers(model: nn.Module) -> Iterator[tuple[str, str]]:
 def describe_group(dependencies: Dependencies, layer: str) -> ChannelGroup:
     """Return the group of a layer's output channels; raises ``Refusal`` with the reason."""
     model = dependencies.model
+    owners = Counter(id(p) for m in model.modules() for p in m._parameters.values())
+    traced = dependencies.traced[0].get(layer)
+    if traced is not None:
+        for member in traced.members:
+            _check_member(model, member, owners)
+        return traced
     channels = width(find_layer(model, layer), "out")
     members = dependencies.members(layer, range(channels), channels)
     members = [member for member in members if not _is_shared_slope(model, member)]
-    owners = Counter(id(p) for m in model.modules() for p in m._parameters.values())
     for member in members:
         _check_member(model, member, owners)
     relations = [block for member in members for block in _blocks(model, member)]
@@ -111,7 +130,7 @@ def _check_member(model: nn.Module, member: Member, owners: Mapping[int, int]) -
     if member.layer == OUTPUT:
         raise Refusal("its channels are outputs of the model")
     layer, name = find_layer(model, member.layer), member.layer
-    if not isinstance(layer, SUPPORTED_LAYERS):
+    if not is_prunable(layer):
         raise Refusal(f"they go with {name}, and a {type(layer).__name__} cannot be pruned")
     own = [layer] if isinstance(layer, nn.Parameter) else list(layer._parameters.values())
     if any(owners[id(parameter)] > 1 for parameter in own if parameter is not None):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -57,18 +57,56 @@ def is_depthwise(layer: object) -> bool:
     return isinstance(layer, _ConvNd) and layer.groups == layer.out_channels > 1
 
 
+def is_transposed_linear(layer: object) -> bool:
+    """True for the linear layer of GPT-2 in transformers, whose weight is [in, out]."""
+    kind = type(layer)
+    return (kind.__module__, kind.__name__) == ("transformers.pytorch_utils", "Conv1D")
+
+
+def is_weighted(layer: object) -> TypeGuard[nn.Module]:
+    """True for layers whose output channels each have weights of their own for what they read."""
+    return isinstance(layer, _ConvNd | nn.Linear) or is_transposed_linear(layer)
+
+
+def owners_of(model: nn.Module, parameters: Iterable[str]) -> dict[str, Layer]:
+    """Return the layers that own those parameters by name, or the bare parameters themselves."""
+    found: dict[str, Layer] = {}
+    for name in parameters:
+        path = name.rpartition(".")[0]
+        owner = model.get_submodule(path)
+        bare = not isinstance(owner, SUPPORTED_LAYERS) and not is_transposed_linear(owner)
+        found[name if bare else path] = model.get_parameter(name) if bare else owner
+    return found
+
+
+def is_frozen_norm(layer: object) -> TypeGuard[nn.Module]:
+    """True for a batch norm of detectors whose statistics and scales are all buffers."""
+    return isinstance(layer, nn.Module) and "FrozenBatchNorm" in type(layer).__name__
+
+
+def is_prunable(layer: Layer) -> bool:
+    """True for the layers that channels can be cut out of."""
+    own = is_weighted(layer) or is_frozen_norm(layer)
+    return own or isinstance(layer, (*SUPPORTED_LAYERS, nn.RNNBase))
+
+
+_BOTH = ("num_features", "num_channels", "num_parameters", "embedding_dim")
+_WIDTHS: Mapping[Side, tuple[str, ...]] = {
+    "in": ("in_channels", "in_features", "input_size", "nx", *_BOTH),
+    "out": ("out_channels", "out_features", "hidden_size", "nf", *_BOTH),
+}
+"""What layers call the number of channels of a side."""
+
+
 def width(layer: Layer, side: Side, dim: int = 0) -> int:
     """Return the number of channels of that side of a supported layer."""
     if isinstance(layer, nn.Parameter):
         return layer.shape[dim]
-    if isinstance(layer, _ConvNd):
-        return layer.in_channels if side == "in" else layer.out_channels
-    if isinstance(layer, nn.Linear):
-        return layer.in_features if side == "in" else layer.out_features
     if isinstance(layer, nn.LayerNorm):
         return layer.normalized_shape[-1]
-    names = ("num_features", "num_channels", "num_parameters", "embedding_dim")
-    return int(next(getattr(layer, name) for name in names if hasattr(layer, name)))
+    if is_frozen_norm(layer):
+        return layer.get_buffer("weight").shape[0]
+    return int(next(getattr(layer, name) for name in _WIDTHS[side] if hasattr(layer, name)))
 
 
 def block_count(layer: Layer) -> int:
@@ -89,8 +127,12 @@ def sum_per_channel(values: Mapping[str, Tensor], layer: Layer, side: Side, dim:
     for name, value in values.items():
         if isinstance(layer, nn.Parameter):
             total += _sum_except(value, dim)
+        elif isinstance(layer, nn.RNNBase):
+            total += _sum_gates(name, value, len(total), side)
         elif isinstance(layer, nn.Embedding):
             total += _sum_except(value, 1)
+        elif is_transposed_linear(layer) and name == "weight":
+            total += _sum_except(value, 1 if side == "out" else 0)
         elif isinstance(layer, nn.Linear) and name == "weight":
             total += _sum_except(value, 0 if side == "out" else 1)
         elif isinstance(layer, _ConvNd) and name == "weight":
@@ -102,6 +144,14 @@ def sum_per_channel(values: Mapping[str, Tensor], layer: Layer, side: Side, dim:
 
 def _sum_except(value: Tensor, dim: int) -> Tensor:
     return value.movedim(dim, 0).flatten(1).sum(1) if value.dim() > 1 else value
+
+
+def _sum_gates(name: str, value: Tensor, size: int, side: Side) -> Tensor:
+    """Sum a recurrent layer's parameter ``[gates * units, ...]`` over its units or its inputs."""
+    if side == "out":
+        return value.reshape(-1, size, value[0].numel()).sum(dim=(0, 2))
+    reads = name.startswith("weight_ih_l0")
+    return _sum_except(value, 1) if reads else torch.zeros(size)
 
 
 def _sum_filters(weight: Tensor, layer: _ConvNd, side: Side) -> Tensor:
@@ -121,7 +171,7 @@ def disconnect(layer: Layer, channels: Sequence[int], dim: int = 0) -> None:
     if isinstance(layer, nn.Parameter):
         layer.index_fill_(dim, torch.tensor(channels), 0)
         return
-    weight = layer.weight
+    weight = layer.weight_ih_l0 if isinstance(layer, nn.RNNBase) else layer.weight
     assert isinstance(weight, Tensor)
     mask = weight.new_ones(width(layer, "in"))
     mask[list(channels)] = 0
@@ -130,5 +180,7 @@ def disconnect(layer: Layer, channels: Sequence[int], dim: int = 0) -> None:
         blocks *= mask.view(layer.groups, 1, -1, 1)
     elif isinstance(layer, _ConvNd):
         weight *= mask.view(-1, *[1] * (weight.dim() - 1))
+    elif is_transposed_linear(layer):
+        weight *= mask[:, None]
     else:
         weight *= mask

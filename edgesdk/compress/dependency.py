@@ -8,17 +8,30 @@ nothing here is believed before ``removal`` has compared outputs.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 import torch_pruning
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
-from edgesdk.compress.channel_slices import Member, Side
+from edgesdk.compress.channel_group import ChannelGroup
+from edgesdk.compress.channel_slices import (
+    Member,
+    Side,
+    is_frozen_norm,
+    is_transposed_linear,
+    is_weighted,
+    width,
+)
+from edgesdk.compress.cutting import cut_frozen_norm, cut_transposed_linear
+from edgesdk.compress.dataflow import record_flow
+from edgesdk.compress.heads import head_groups
+from edgesdk.compress.hidden import hidden_groups
+from edgesdk.compress.recurrent import recurrent_groups
 from edgesdk.errors import EdgeSDKError, UnsupportedModel
 from edgesdk.task import Tensors, output_tensors
 from edgesdk.user_code import user_code
@@ -30,6 +43,7 @@ class Dependencies:
     """The dependency graph of a model, which it prunes in place: give it a copy.
 
     Parameters must be trainable and the model in eval mode (``prunable_copy`` sees to both).
+    ``failure``: why Torch-Pruning cannot follow the model, None where it can.
     """
 
     def __init__(self, model: nn.Module, example_inputs: Tensors) -> None:
@@ -37,20 +51,48 @@ class Dependencies:
         self._names: dict[int, str] = {id(layer): name for name, layer in model.named_modules()}
         self._names |= {id(parameter): name for name, parameter in model.named_parameters()}
         self._graph: Any = torch_pruning.DependencyGraph()
+        self._inputs = example_inputs
+        self.failure: EngineFailure | None = None
+        try:
+            self._build()
+        except EngineFailure as problem:
+            self.failure = problem
+
+    def _build(self) -> None:
         with torch.enable_grad(), _engine("the dependency graph cannot be built"):
             self._graph.build_dependency(
-                model, example_inputs, forward_fn=_marked_outputs, verbose=False
+                self.model,
+                self._inputs,
+                forward_fn=_marked_outputs,
+                customized_pruners=_own_pruners(self.model),
+                verbose=False,
             )
-
         nodes = self._graph.module2node.values()
         self._steps = _Steps(edges=sum(len(node.dependencies) for node in nodes))
         for node in nodes:
             node.dependencies = _Counted(node.dependencies, self._steps)
 
+    @cached_property
+    def traced(self) -> tuple[Mapping[str, ChannelGroup], Mapping[str, str]]:
+        """The groups of attention heads and of recurrent units, by name, and why others are none;
+        where Torch-Pruning cannot follow the model, those of hidden layers too.
+
+        To be asked for before anything is removed.
+        """
+        forget(self.model)
+        flow = record_flow(self.model, self._inputs)
+        heads, headless = head_groups(self.model, flow)
+        units, unitless = recurrent_groups(self.model, flow)
+        hidden = {} if self.failure is None else hidden_groups(self.model, flow)
+        taken = {member.layer for group in (heads | units).values() for member in group.members}
+        rest = {name: group for name, group in hidden.items() if name not in taken}
+        return heads | units | rest, headless | unitless
+
     def roots(self) -> Iterator[tuple[str, nn.Module]]:
         """Yield the layers whose output channels could be pruned, in the model's own order."""
+        known = self._graph.module2node if self.failure is None else ()
         for name, layer in self.model.named_modules():
-            if layer in self._graph.module2node and isinstance(layer, _ConvNd | nn.Linear):
+            if layer in known and is_weighted(layer):
                 yield name, layer
 
     def members(self, layer: str, channels: Sequence[int], width: int) -> list[Member]:
@@ -90,6 +132,8 @@ class Dependencies:
             group.prune(record_history=False)
 
     def _group(self, layer: str, channels: Sequence[int]) -> Any:
+        if self.failure is not None:
+            raise self.failure
         module = self.model.get_submodule(layer)
         with _engine(f"the layers coupled to {layer!r} cannot be found"):
             self._steps.begin()
@@ -123,18 +167,65 @@ class _Steps:
         self.left = 4 * self.edges + 200
 
 
+class EngineFailure(UnsupportedModel):
+    """Torch-Pruning failed where it should have answered."""
+
+
 @contextmanager
 def _engine(what: str) -> Iterator[None]:
-    """Turn what Torch-Pruning raises (assertions, failed look-ups) into ``UnsupportedModel``."""
+    """Turn what Torch-Pruning raises (assertions, failed look-ups) into ``EngineFailure``."""
     try:
         yield
     except EdgeSDKError:
         raise
     except Exception as problem:
-        raise UnsupportedModel(
+        raise EngineFailure(
             f"{what}: Torch-Pruning raised {type(problem).__name__}: {problem}",
             next_step="leave these layers whole",
         ) from problem
+
+
+class _TransposedLinear(torch_pruning.BasePruningFunc):  # type: ignore[misc]
+    """How Torch-Pruning cuts a linear layer whose weight is [in, out]."""
+
+    TARGET_MODULES = nn.Module
+
+    def prune_out_channels(self, layer: nn.Module, idxs: list[int]) -> nn.Module:
+        cut_transposed_linear(layer, "out", idxs)
+        return layer
+
+    def prune_in_channels(self, layer: nn.Module, idxs: list[int]) -> nn.Module:
+        cut_transposed_linear(layer, "in", idxs)
+        return layer
+
+    def get_out_channels(self, layer: nn.Module) -> int:
+        return width(layer, "out")
+
+    def get_in_channels(self, layer: nn.Module) -> int:
+        return width(layer, "in")
+
+
+class _FrozenNorm(torch_pruning.BasePruningFunc):  # type: ignore[misc]
+    """How Torch-Pruning cuts a batch norm that is all buffers."""
+
+    TARGET_MODULES = nn.Module
+
+    def prune_out_channels(self, layer: nn.Module, idxs: list[int]) -> nn.Module:
+        cut_frozen_norm(layer, idxs)
+        return layer
+
+    # The same function for both sides says that they are the same channels.
+    prune_in_channels = prune_out_channels
+
+    def get_out_channels(self, layer: nn.Module) -> int:
+        return width(layer, "out")
+
+    get_in_channels = get_out_channels
+
+
+def _own_pruners(model: nn.Module) -> dict[type[nn.Module], torch_pruning.BasePruningFunc]:
+    linear = {type(m): _TransposedLinear() for m in model.modules() if is_transposed_linear(m)}
+    return linear | {type(m): _FrozenNorm() for m in model.modules() if is_frozen_norm(m)}
 
 
 def prunable_copy(model: nn.Module) -> nn.Module:
@@ -151,7 +242,17 @@ def prunable_copy(model: nn.Module) -> nn.Module:
         ) from problem
     for parameter in copied.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
+    forget(copied)
     return copied
+
+
+def forget(model: nn.Module) -> None:
+    """Make modules drop what they computed from weights and keep for later, in place.
+
+    LeViT's attentions keep their biases in eval mode, and ``train`` is where they let them go.
+    """
+    model.train()
+    model.eval()
 
 
 def _marked_outputs(model: nn.Module, example_inputs: Tensors) -> list[Tensor]:

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 from torch.nn.modules.conv import _ConvNd
 
-from edgesdk.compress.channel_groups import ChannelGroup
+from edgesdk.compress.channel_group import ChannelGroup
 from edgesdk.compress.channel_slices import Layer, Member, find_layer, sum_per_channel
 from edgesdk.compress.dependency import prunable_copy
 from edgesdk.compress.distil_loss import class_dimension, distillation_loss

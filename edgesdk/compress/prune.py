@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 
-from edgesdk.compress.channel_groups import ChannelGroup, Refusal, candidate_groups, describe_group
-from edgesdk.compress.channel_slices import width
+from edgesdk.compress.channel_group import ChannelGroup, Refusal
+from edgesdk.compress.channel_groups import candidate_groups, describe_group
+from edgesdk.compress.channel_slices import is_weighted, width
 from edgesdk.compress.dependency import Dependencies, prunable_copy
 from edgesdk.compress.depth import check_blocks, shortened
 from edgesdk.compress.removal import (
@@ -63,8 +63,8 @@ def find_groups(model: nn.Module, example_inputs: Tensors) -> tuple[ChannelGroup
 def survey_channels(model: nn.Module, example_inputs: Tensors) -> ChannelSurvey:
     """Return the groups that can be pruned, and why the other layers' channels cannot.
 
-    A group counts as prunable once half of its channels were removed on trial (together with
-    half of every other group's) and the rest of the network went on computing what it did.
+    A group counts as prunable once some of its channels were removed on trial (together with
+    some of every other group's) and the rest of the network went on computing what it did.
 
     Raises ``UnsupportedModel`` for a model that cannot be copied or that autograd cannot follow,
     ``TaskError`` for one that fails on the example inputs.
@@ -73,6 +73,10 @@ def survey_channels(model: nn.Module, example_inputs: Tensors) -> ChannelSurvey:
     candidates, refused = candidate_groups(Dependencies(prunable_copy(model), inputs))
     sample = sample_structure(prunable_copy(model), inputs)
     groups = _proven(sample, [], candidates, refused)
+    for group in groups:
+        for member in group.members:
+            if member.side == "out":
+                refused.pop(member.layer, None)
     return ChannelSurvey(groups=tuple(groups), refused=refused)
 
 
@@ -120,13 +124,12 @@ def _proven(
         return proven
     together = [*proven, *candidates]
     try:
-        prove_removal(sample, [(group, _half(group)) for group in together])
+        prove_removal(sample, [(group, _part(group)) for group in together])
     except UnsupportedModel as problem:
         if len(candidates) == 1:
             coupled = [m.layer for m in candidates[0].members if m.side == "out"]
-            refused.update(
-                (name, problem.found) for name in _prunable_layers(sample.model, coupled)
-            )
+            for name in _prunable_layers(sample.model, coupled):
+                refused.setdefault(name, problem.found)
             return proven
         middle = len(candidates) // 2
         proven = _proven(sample, proven, candidates[:middle], refused)
@@ -135,14 +138,22 @@ def _proven(
 
 
 def _prunable_layers(model: nn.Module, names: Iterable[str]) -> list[str]:
-    """Return those of the names that are convolutions or linear layers."""
+    """Return those of the names that are convolutions, linear or recurrent layers."""
     layers = dict(model.named_modules())
-    return [name for name in names if isinstance(layers.get(name), _ConvNd | nn.Linear)]
+    kinds = (name for name in names if name in layers)
+    return [n for n in kinds if is_weighted(layers[n]) or isinstance(layers[n], nn.RNNBase)]
 
 
-def _half(group: ChannelGroup) -> list[int]:
-    """Return about half of a group's channels, scattered: a run of neighbours could hide errors."""
-    units = random.Random(group.layer).sample(group.units, len(group.units) // 2)  # noqa: S311
+def _part(group: ChannelGroup) -> list[int]:
+    """Return the channels that a group loses on trial: between a quarter and three quarters of it,
+    scattered (a run of neighbours could hide errors) and never half where it has more than four
+    units (two groups that lose the same share could hide that a forward takes the width of one
+    for the other's). An even number where there is one: odd widths fail in shapes, and what is
+    computed tells more."""
+    draw, count = random.Random(group.layer), len(group.units)  # noqa: S311
+    shares = [n for n in range(1, count) if count < 4 * n < 3 * count and 2 * n != count]
+    even = [n for n in shares if n % 2 == 0]
+    units = draw.sample(group.units, draw.choice(even or shares or [count // 2]))
     return sorted(channel for unit in units for channel in unit)
 
 
@@ -161,7 +172,7 @@ def _check_request(model: nn.Module, group: PrunedGroup) -> None:
     if group.layer not in known:
         near = near_names(group.layer, known)
         raise UsageError(
-            f"the model has no convolution or linear layer {group.layer!r} to prune",
+            f"the model has no convolution, linear or recurrent layer {group.layer!r} to prune",
             expected=_ANOTHER_MODEL,
             next_step=f"did you mean {' or '.join(near)}?" if near else "make a new plan",
         )
@@ -193,6 +204,12 @@ def removal_of(dependencies: Dependencies, groups: Sequence[PrunedGroup]) -> Rem
                 f"the output channels of layer {request.layer!r} cannot be pruned: {reason}",
                 next_step="leave this layer whole",
             ) from None
+        if request.heads not in (0, group.heads):
+            raise UsageError(
+                f"layer {request.layer!r} has {group.heads} heads that can go, and the plan says "
+                f"{request.heads}",
+                expected=_ANOTHER_MODEL,
+            )
         removed = set(request.removed)
         torn = next(
             (unit for unit in group.units if 0 < len(removed.intersection(unit)) < len(unit)), None

@@ -13,15 +13,23 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-import torch_pruning
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
-from edgesdk.compress.channel_groups import ChannelGroup
-from edgesdk.compress.channel_slices import MIXING_NORMS, disconnect, find_layer, width
-from edgesdk.compress.dependency import Dependencies
+from edgesdk.compress.channel_group import ChannelGroup
+from edgesdk.compress.channel_slices import (
+    MIXING_NORMS,
+    Layer,
+    Side,
+    disconnect,
+    find_layer,
+    width,
+)
+from edgesdk.compress.cutting import cut_group
+from edgesdk.compress.dependency import Dependencies, forget
+from edgesdk.compress.narrowing import narrow_layer, settle_norms
 from edgesdk.compress.shared_copy import shared_copy
 from edgesdk.errors import UnsupportedModel
 from edgesdk.task import Tensors, output_tensors
@@ -42,7 +50,10 @@ def remove_channels(
     """
     pruned = dependencies.model
     for group, channels in removal:
-        dependencies.remove(group.layer, channels)
+        if group.traced:
+            cut_group(pruned, group, channels)
+        else:
+            dependencies.remove(group.layer, channels)
         left = width(find_layer(pruned, group.layer), "out")
         if left != group.width - len(channels):
             raise UnsupportedModel(
@@ -50,9 +61,12 @@ def remove_channels(
                 expected=f"{group.width - len(channels)} after removing {len(channels)}",
                 next_step="leave this layer whole",
             )
+    forget(pruned)
+    settle_norms(pruned)
     try:
         with torch.no_grad():
             pruned(*example_inputs)
+        forget(pruned)
     except Exception as problem:
         raise UnsupportedModel(
             f"without these channels the model fails: {type(problem).__name__}: {problem}",
@@ -65,8 +79,9 @@ def remove_channels(
 def prove_removal(sample: Sample, removal: Removal) -> None:
     """Raise ``UnsupportedModel`` unless removing the channels only disconnects them."""
     model, inputs = sample.model, sample.inputs
-    dependencies = Dependencies(shared_copy(model), inputs)  # what is pruned is assigned anew
-    pruned = remove_channels(dependencies, inputs, removal)
+    smaller = shared_copy(model)  # channels are removed by assigning other weights
+    forget(smaller)
+    pruned = remove_channels(Dependencies(smaller, inputs), inputs, removal)
     with torch.no_grad():
         expected = output_tensors(disconnected(model, removal)(*inputs))
         found = output_tensors(pruned(*inputs))
@@ -150,41 +165,47 @@ def _compare(expected: Tensor, found: Tensor) -> None:
 def disconnected(model: nn.Module, removal: Removal) -> nn.Module:
     """Return a copy of the same shape in which no layer reads the removed channels.
 
-    It shares the weights of all other layers (``shared_copy``).
+    Where a layer computes over all its channels first (a norm across them, a weight that is
+    standardised) it does so without those that go. Other layers' weights are the model's own
+    (``shared_copy``).
     """
     copied = shared_copy(model, {member.layer for group, _ in removal for member in group.members})
-    ignored: dict[str, set[int]] = {}
+    narrow: dict[str, set[int]] = {}
     for group, channels in removal:
         for member in group.members:
-            layer = find_layer(copied, member.layer)
-            if member.side == "in" or isinstance(layer, nn.Parameter):
-                disconnect(layer, member.matching(channels), member.dim)
-            elif isinstance(layer, MIXING_NORMS):
-                ignored.setdefault(member.layer, set()).update(member.matching(channels))
-    for name, channels_out in ignored.items():
-        _narrow(copied.get_submodule(name), sorted(channels_out))
+            layer, gone = find_layer(copied, member.layer), member.matching(channels)
+            own_norm = _norm_of(copied, member.layer)
+            if isinstance(layer, nn.RNNBase) and member.side == "out":
+                _disconnect_state(layer, gone)
+            elif own_norm is not None:
+                narrow.setdefault(own_norm, set()).update(gone)
+            elif isinstance(layer, MIXING_NORMS) or _computes_weight(layer, member.side):
+                narrow.setdefault(member.layer, set()).update(gone)
+            elif member.side == "in" or isinstance(layer, nn.Parameter):
+                disconnect(layer, gone, member.dim)
+    for name, ignored in narrow.items():
+        narrow_layer(copied.get_submodule(name), sorted(ignored))
     return copied
 
 
-def _narrow(norm: nn.Module, ignored: list[int]) -> None:
-    """Make a norm across channels leave some out, in place; it then gives zero there."""
-    grouped = isinstance(norm, nn.GroupNorm)
-    size: int = norm.num_channels if grouped else norm.normalized_shape[0]  # type: ignore[assignment, index]
-    kept = torch.tensor([channel for channel in range(size) if channel not in ignored])
-    if grouped:
-        torch_pruning.prune_groupnorm_out_channels(norm, ignored)
-    else:
-        torch_pruning.prune_layernorm_out_channels(norm, ignored)
+def _norm_of(model: nn.Module, name: str) -> str | None:
+    """Return the module that a bare scale belongs to, where that is an RMSNorm or the like."""
+    owner, _, last = name.rpartition(".")
+    module = model.get_submodule(owner)
+    if last in module._parameters and type(module).__name__.endswith(("RMSNorm", "LayerNorm")):
+        return None if isinstance(module, MIXING_NORMS) else owner
+    return None
 
-    def dimension(x: Tensor) -> int:
-        # LayerNorm normalises the last dimension; subclasses for images take [N, C, H, W].
-        first = grouped or (type(norm) is not nn.LayerNorm and x.dim() == 4 and x.shape[1] == size)
-        return 1 if first else x.dim() - 1
 
-    def narrowed(x: Tensor, *rest: Any) -> Tensor:
-        dim = dimension(x)
-        result = torch.zeros_like(x)
-        return result.index_copy(dim, kept, forward(x.index_select(dim, kept), *rest))
+def _computes_weight(layer: Layer, side: Side) -> bool:
+    """True for the reading side of a convolution with a forward of its own."""
+    own = isinstance(layer, _ConvNd) and not type(layer).forward.__module__.startswith("torch.")
+    return own and side == "in"
 
-    forward = norm.forward
-    norm.forward = narrowed
+
+@torch.no_grad()
+def _disconnect_state(layer: nn.RNNBase, units: list[int]) -> None:
+    """Make all steps and layers of a recurrent layer ignore some of its units, in place."""
+    for name, parameter in layer.named_parameters():
+        if name.startswith("weight") and not name.startswith("weight_ih_l0"):
+            parameter[:, units] = 0

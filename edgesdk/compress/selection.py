@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edgesdk.compress.channel_groups import ChannelGroup
+from edgesdk.compress.channel_group import ChannelGroup
 from edgesdk.errors import UsageError
 from edgesdk.plan import PrunedGroup
 
@@ -67,6 +67,7 @@ def select_channels(
             layer=group.layer,
             width_before=group.width,
             removed=tuple(sorted(c for _, unit in order[: count // group.unit] for c in unit)),
+            heads=group.heads,
         )
         for group, order, count in zip(groups, orders, removed, strict=True)
         if count

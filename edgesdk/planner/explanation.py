@@ -180,6 +180,11 @@ def _drop_limit(decision: Decision) -> float | None:
     return limits[0] if limits else None
 
 
+def _narrowing(kept: int, whole: int, heads: int) -> str:
+    """Return a group's width before and after, in heads where those are what goes."""
+    return f"{heads} to {heads * kept // whole} heads" if heads else f"{whole} to {kept}"
+
+
 def _width_reason(assessment: Assessment, sensitivity: Sensitivity) -> str:
     """Say which groups give way most and which stay whole, of those that are not gone."""
     option, model = assessment.option, sensitivity.widths
@@ -190,7 +195,12 @@ def _width_reason(assessment: Assessment, sensitivity: Sensitivity) -> str:
         for group, (layer, kept, whole) in groups
         if group not in gone
     )
-    cut = [f"{layer} {whole} to {kept}" for share, layer, kept, whole in rows if share < 1]
+    heads = {curve.layer: curve.heads for curve in sensitivity.curves}
+    cut = [
+        f"{layer} {_narrowing(kept, whole, heads.get(layer, 0))}"
+        for share, layer, kept, whole in rows
+        if share < 1
+    ]
     whole = sum(1 for share, *_ in rows if share == 1)
     text = f"Narrower where it costs least for what it saves: {', '.join(cut[:_NAMED_GROUPS])}"
     text += f" and {len(cut) - _NAMED_GROUPS} more groups" if len(cut) > _NAMED_GROUPS else ""

@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from edgesdk.compress.channel_groups import ChannelGroup
+from edgesdk.compress.channel_group import ChannelGroup
 from edgesdk.compress.depth import shortened
 from edgesdk.compress.evaluation import evaluate_task, model_predict
 from edgesdk.compress.fold import folded_weights

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from torch import nn
 
-from edgesdk.compress.channel_groups import ChannelGroup
+from edgesdk.compress.channel_group import ChannelGroup
 from edgesdk.compress.depth import survey_blocks
 from edgesdk.compress.importance import ChannelScores, score_groups
 from edgesdk.compress.prune import find_groups
@@ -235,6 +235,7 @@ class _Measuring:
                     order=order,
                     choices=row,
                     losses=tuple(float(loss) for loss in rising),
+                    heads=group.heads,
                 )
             )
         return tuple(curves)

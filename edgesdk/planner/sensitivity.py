@@ -91,7 +91,8 @@ class GroupCurve:
     """What a group loses at each width it may have, alone and before recovery.
 
     ``order`` are its units of channels, the least important first; ``losses[i]`` belongs to
-    ``choices[i]`` kept channels, ascending, and is 0 for all of them.
+    ``choices[i]`` kept channels, ascending, and is 0 for all of them. ``heads``: how many attention
+    heads the channels are, where whole heads go, and else 0.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -100,6 +101,7 @@ class GroupCurve:
     order: tuple[tuple[int, ...], ...]
     choices: tuple[int, ...]
     losses: tuple[float, ...]
+    heads: int = 0
 
     def loss(self, kept: int) -> float:
         """Return what the group loses at a width among its choices."""
@@ -160,7 +162,12 @@ class Sensitivity:
     def pruned_groups(self, widths: Widths) -> tuple[PrunedGroup, ...]:
         """Return the channels that go at those widths, without the groups that stay whole."""
         return tuple(
-            PrunedGroup(layer=curve.layer, width_before=full, removed=curve.removed(kept))
+            PrunedGroup(
+                layer=curve.layer,
+                width_before=full,
+                removed=curve.removed(kept),
+                heads=curve.heads,
+            )
             for curve, full, kept in zip(self.curves, self.widths.full, widths, strict=True)
             if kept < full
         )

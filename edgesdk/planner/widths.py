@@ -10,7 +10,7 @@ from functools import cached_property
 from pydantic import ConfigDict
 from torch import nn
 
-from edgesdk.compress.channel_groups import ChannelGroup
+from edgesdk.compress.channel_group import ChannelGroup
 from edgesdk.compress.dependency import Dependencies, prunable_copy
 from edgesdk.compress.removal import remove_channels
 from edgesdk.errors import UnsupportedModel
@@ -24,14 +24,16 @@ Widths = tuple[int, ...]
 """How many channels each group keeps, in the order of ``WidthModel.groups``."""
 
 _WEIGHTED = ("conv", "linear", "addmm")
+_RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Extent:
-    """A number of the graph that shrinks by ``per_channel`` for every channel a group loses.
+    """A number of the graph that shrinks by ``per_unit`` for every ``unit`` channels a group loses.
 
-    ``place`` is the dimension of a tensor's shape, or the position in an operator's attribute
-    (None where the attribute is a plain number); ``attribute`` is empty for a tensor.
+    Channels that only go together, as those of an attention head do, are one unit. ``place`` is
+    the dimension of a tensor's shape, or the position in an operator's attribute (None where the
+    attribute is a plain number); ``attribute`` is empty for a tensor.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -40,7 +42,8 @@ class Extent:
     attribute: str
     place: int | None
     group: int
-    per_channel: int
+    per_unit: int
+    unit: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +145,8 @@ class WidthModel:
         return replace(op, attributes=attributes, macs=round(op.macs * share))
 
     def _lost(self, extent: Extent, widths: Widths) -> int:
-        return extent.per_channel * (self.full[extent.group] - widths[extent.group])
+        gone = self.full[extent.group] - widths[extent.group]
+        return extent.per_unit * (gone // extent.unit)
 
 
 def _by_owner(extents: Iterable[Extent]) -> dict[str, tuple[Extent, ...]]:
@@ -158,7 +162,7 @@ def measure_widths(
     """Return the width model of a graph, and a note for each group that does not fit one.
 
     Each group loses half of its channels once, the smaller network is traced, and every shape and
-    attribute that differs is divided by the channels lost. Shapes are sums over groups (a
+    attribute that differs is divided by the units lost. Shapes are sums over groups (a
     concatenation's) and so linear in each width.
     """
     inputs = tuple(example.cpu() for example in example_inputs)
@@ -206,7 +210,8 @@ def _extents_of(
             attribute=attribute,
             place=place,
             group=index,
-            per_channel=_per_channel(lost, len(removed), owner),
+            per_unit=_per_unit(lost, len(removed) // group.unit, owner),
+            unit=group.unit,
         )
         for owner, attribute, place, lost in found
         if lost
@@ -223,10 +228,10 @@ def _attribute_losses(before: Attribute, after: Attribute) -> list[tuple[int | N
     raise UnsupportedModel("an attribute changes with its width in no countable way")
 
 
-def _per_channel(lost: int, removed: int, owner: str) -> int:
-    if lost % removed:
+def _per_unit(lost: int, units: int, owner: str) -> int:
+    if lost % units:
         raise UnsupportedModel(f"{owner} does not shrink by whole channels")
-    return lost // removed
+    return lost // units
 
 
 def _reduced(value: Attribute, place: int | None, lost: int) -> Attribute:
@@ -240,8 +245,12 @@ def _reduced(value: Attribute, place: int | None, lost: int) -> Attribute:
 def _macs_unit(op: Op, tensors: Mapping[str, TensorInfo]) -> float:
     """Return what an operator's multiply-accumulates are in proportion to."""
     if op.kind.startswith(_WEIGHTED) and op.parameters:
-        # One multiplication for each weight at each position, whose number stays.
-        return tensors[op.parameters[0]].elements
+        # One multiplication for each weight at each position, whose number stays. A bias, which
+        # some operators take first, is smaller.
+        return max(tensors[name].elements for name in op.parameters)
+    if op.kind in _RECURRENT:
+        # As many for each step, by the matrices of all its layers.
+        return sum(t.elements for t in map(tensors.__getitem__, op.parameters) if len(t.shape) == 2)
     if op.kind == "scaled_dot_product_attention":
         query, key, value = (tensors[name].shape for name in op.inputs[:3])
         return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from edgesdk.budget import Condition, Verdict, format_figure
 from edgesdk.figure import TITLES, Figure, FigureName
-from edgesdk.plan import AdaRound, Distil, Factorize, Prune, Qat, Quantize, Step
+from edgesdk.plan import AdaRound, Distil, Factorize, Prune, PrunedGroup, Qat, Quantize, Step
 
 _FLAGS: Mapping[FigureName, str] = {
     "latency_ms": "--latency",
@@ -56,10 +56,18 @@ def show_limit(condition: Condition) -> str:
     return f"{limit} ({100 * condition.relative:g} % of the original)"
 
 
+def _narrowed(group: PrunedGroup) -> str:
+    """Return a group's layer with its width before and after, in heads where heads go."""
+    if not group.heads:
+        return f"{group.layer} {group.width_before} → {group.width_after}"
+    left = group.heads * group.width_after // group.width_before
+    return f"{group.layer} {group.heads} → {left} heads"
+
+
 def explain_step(step: Step) -> str:
     """Return what a step of the plan does, in one sentence."""
     if isinstance(step, Prune):
-        groups = ", ".join(f"{g.layer} {g.width_before} → {g.width_after}" for g in step.groups)
+        groups = ", ".join(map(_narrowed, step.groups))
         text = f"Prune {100 * step.ratio:.0f} % of the channels, by {step.importance}: {groups}"
         blocks = f"Remove {', '.join(step.removed_blocks)}" if step.removed_blocks else ""
         parts = [blocks, text if step.groups else ""]

@@ -112,7 +112,7 @@ def example_inputs(model: Any) -> dict[str, Tensor]:
         # RoBERTa and its kin count positions from behind the padding token's number.
         padding = _attribute(config, "pad_token_id", 0)
         positions = _attribute(config, "max_position_embeddings", _TOKENS)
-        behind = padding + 1 if 0 < padding < positions - _TOKENS else 0
+        behind = padding + 1 if 0 < padding < positions // 2 else 0
         length = max(1, min(_TOKENS, positions - behind))
         ids = torch.randint(0, config.vocab_size, (1, length), generator=draw)
         ids[ids == padding] = (padding + 1) % config.vocab_size

@@ -35,8 +35,11 @@ def request(layer: str, width: int, *removed: int) -> PrunedGroup:
 @pytest.mark.parametrize(
     ("groups", "words"),
     [
-        ([request("iner.0", 24, 1)], ["no convolution or linear layer 'iner.0'", "inner.0"]),
-        ([request("inner.1", 24, 1)], ["no convolution or linear layer 'inner.1'"]),
+        (
+            [request("iner.0", 24, 1)],
+            ["no convolution, linear or recurrent layer 'iner.0'", "inner.0"],
+        ),
+        ([request("inner.1", 24, 1)], ["no convolution, linear or recurrent layer 'inner.1'"]),
         ([request("inner.0", 32, 1)], ["has 24 output channels", "from 32"]),
         ([request("inner.0", 24, 24)], ["cannot lose", "0 to 23"]),
         ([request("inner.0", 24, -1)], ["cannot lose"]),

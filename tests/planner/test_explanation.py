@@ -163,6 +163,14 @@ def test_the_groups_that_give_way_most_are_named() -> None:
     assert "conv1" not in text
 
 
+def test_heads_are_counted_in_heads() -> None:
+    known = replace(SENSITIVITY, curves=(replace(SENSITIVITY.curves[0], heads=2),))
+    taken = replace(FAST, option=option_for((4,), (8,), "fp32"))
+    text = " ".join(written(taken, decision(taken), known=known).reasons)
+    assert "conv 2 to 1 heads" in text
+    assert "8 to 4" not in text
+
+
 def test_only_some_of_many_groups_are_named() -> None:
     text = " ".join(narrowed([7, 6, 5, 4, 3, 2]))
     assert "conv5 8 to 2, conv4 8 to 3, conv3 8 to 4, conv2 8 to 5 and 2 more groups" in text

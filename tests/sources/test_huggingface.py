@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from edgesdk.errors import TaskError
+from edgesdk.sources.huggingface import example_inputs
 from edgesdk.task_check import check_task, output_specs
 from edgesdk.task_source import load_task
 
@@ -108,3 +109,16 @@ def test_other_files_are_refused(text: str, folder: Path) -> None:
 def test_a_folder_without_configuration_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"config\.json does not exist"):
         load_task(str(tmp_path))
+
+
+def test_positions_that_start_behind_the_padding_fit_into_a_small_table() -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.RobertaConfig(
+        vocab_size=99, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=8, max_position_embeddings=40, pad_token_id=1,
+    )  # fmt: skip
+    model = transformers.RobertaModel(config).eval()
+    named = example_inputs(model)
+    assert named["input_ids"].shape == (1, 38)
+    with torch.no_grad():
+        model(**named)
