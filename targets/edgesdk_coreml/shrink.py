@@ -1,15 +1,16 @@
-"""Narrow weights: those of a converted program's layers become integers or places in tables."""
+"""Narrow weights: those of a program's layers become integers or places, masked where sparse."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgesdk.compressed import CompressedModel
 from edgesdk.layer_format import Weighted, layer_format
-from edgesdk.scheme import GROUP_SIZE, PALETTE_BITS, Scheme
+from edgesdk.scheme import GROUP_SIZE, KEPT_AS, PALETTE_BITS, WEIGHT_ONLY_SCHEMES, Scheme
 from edgesdk_coreml.palettes import TARGET_NAME, table_functions
 from edgesdk_coreml.seal import HANDLES, layers_of_outputs
 
@@ -19,6 +20,9 @@ _SETTINGS: Mapping[Scheme, Mapping[str, Any]] = {
 }
 
 
+Pass = Callable[[Any], Any]
+
+
 def shrink_weights(
     converted: Any, package: Path, layer_of_handle: Mapping[str, str], model: CompressedModel
 ) -> None:
@@ -26,7 +30,7 @@ def shrink_weights(
 
     ``package`` is where it was saved as it was converted, and is replaced where a layer is narrow.
     Integers are symmetric, with one scale per output channel or (int4) per 32 input channels;
-    a layer's places have one table.
+    a layer's places have one table. Sparse layers have their zeros already (``with_zeros``).
     """
     schemes = _narrow_operations(converted, package, layer_of_handle, model)
     if not schemes:
@@ -34,9 +38,9 @@ def shrink_weights(
     # coremltools would drop what says which layer an operation came from.
     handles = (package / HANDLES).read_bytes()
     shrunk = converted
-    for narrow in (_with_integers, _with_tables):
-        before, shrunk = shrunk, narrow(shrunk, schemes, model)
-        if before is not shrunk and before is not converted:
+    for narrow in _passes(schemes, model):
+        before, shrunk = shrunk, narrow(shrunk)
+        if before is not converted:
             shutil.rmtree(before.package_path, ignore_errors=True)
     shutil.rmtree(package)
     shrunk.save(str(package))
@@ -56,46 +60,55 @@ def _narrow_operations(
             continue
         asked = model.scheme_of(layers.get(op.outputs[0].name, ""))
         scheme = layer_format(TARGET_NAME, layer, asked).scheme
-        if scheme in _SETTINGS or scheme in PALETTE_BITS:
+        if scheme in WEIGHT_ONLY_SCHEMES:
             schemes[op.name] = scheme
     return schemes
 
 
-def _with_integers(converted: Any, schemes: Mapping[str, Scheme], model: CompressedModel) -> Any:
-    """Return the model with the weights of ``w8`` and ``w4`` as integers; itself without any."""
-    import coremltools.optimize.coreml as optimize
+def _passes(schemes: Mapping[str, Scheme], model: CompressedModel) -> Iterator[Pass]:
+    """Yield what makes the weights of those operations narrow, each step after the one before.
 
-    configs = {
-        name: optimize.OpLinearQuantizerConfig(
-            mode="linear_symmetric", weight_threshold=0, **_SETTINGS[scheme]
-        )
-        for name, scheme in schemes.items()
-        if scheme in _SETTINGS
-    }
-    if not configs:
-        return converted
-    return optimize.linear_quantize_weights(
-        converted, optimize.OptimizationConfig(global_config=None, op_name_configs=configs)
-    )
-
-
-def _with_tables(converted: Any, schemes: Mapping[str, Scheme], model: CompressedModel) -> Any:
-    """Return the model with palettised weights as places in tables; itself without any."""
+    Masks come first, for coremltools masks what is zero: a weight that rounding makes zero would be
+    masked too. Its own threshold for a mask leaves layers dense without a word that have fewer
+    zeros than half (of an odd number), so it is zero here.
+    """
     import coremltools.optimize.coreml as optimize
 
     functions = table_functions(model) if set(schemes.values()) & set(PALETTE_BITS) else {}
-    configs = {
-        name: optimize.OpPalettizerConfig(
-            mode="custom", lut_function=functions[scheme], weight_threshold=0
-        )
-        for name, scheme in schemes.items()
-        if scheme in functions
-    }
-    if not configs:
-        return converted
-    return optimize.palettize_weights(
-        converted, optimize.OptimizationConfig(global_config=None, op_name_configs=configs)
+    zeros = optimize.OpThresholdPrunerConfig(
+        threshold=0.0, minimum_sparsity_percentile=0.0, weight_threshold=0
     )
+    sparse = {name: zeros for name, scheme in schemes.items() if scheme in KEPT_AS}
+    if sparse:
+        yield partial(optimize.prune_weights, config=_only(sparse))
+    for joint in (False, True):
+        integers, tables = {}, {}
+        for name, scheme in schemes.items():
+            if (scheme in KEPT_AS) != joint:
+                continue
+            if scheme in functions:
+                tables[name] = optimize.OpPalettizerConfig(
+                    mode="custom", lut_function=functions[scheme], weight_threshold=0
+                )
+            else:
+                integers[name] = optimize.OpLinearQuantizerConfig(
+                    mode="linear_symmetric",
+                    weight_threshold=0,
+                    **_SETTINGS[KEPT_AS.get(scheme, scheme)],
+                )
+        for narrow, configs in (
+            (optimize.linear_quantize_weights, integers),
+            (optimize.palettize_weights, tables),
+        ):
+            if configs:
+                yield partial(narrow, config=_only(configs), joint_compression=joint)
+
+
+def _only(configs: Mapping[str, Any]) -> Any:
+    """Return a configuration of those operations and no others."""
+    import coremltools.optimize.coreml as optimize
+
+    return optimize.OptimizationConfig(global_config=None, op_name_configs=dict(configs))
 
 
 def weighted_operation(kind: str, shape: tuple[int, ...] | None) -> Weighted | None:
