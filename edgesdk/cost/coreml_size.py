@@ -167,8 +167,10 @@ class _Lowering:
         name = self._named(op.layer, kind)
         scheme = self.formats.get(op.name, self.scheme)
         shape = self.graph.tensors[op.parameters[0]].shape
-        if scheme == "w4" and shape[1] % GROUP_SIZE:  # a step of an LSTM, which no format names
-            scheme = "w8"
+        if op.name not in self.formats:  # a step of an LSTM, which no format names
+            scheme = (
+                "w8" if scheme == "w4" and shape[1] % GROUP_SIZE else KEPT_AS.get(scheme, scheme)
+            )
         weight, bias = f"{name}_weight", f"{name}_bias"
         key = (op.parameters, scheme)
         if key in self.stored:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from edgesdk.compressed import CompressedModel
-from edgesdk.layer_format import Weighted, layer_format
+from edgesdk.layer_format import LayerFormat, Weighted, layer_format
 from edgesdk.scheme import GROUP_SIZE, KEPT_AS, PALETTE_BITS, WEIGHT_ONLY_SCHEMES, Scheme
-from edgesdk_coreml.palettes import TARGET_NAME, table_functions
+from edgesdk_coreml.palettes import TARGET_NAME, narrow_layers, table_functions
 from edgesdk_coreml.seal import HANDLES, layers_of_outputs
 
 _SETTINGS: Mapping[Scheme, Mapping[str, Any]] = {
@@ -53,15 +53,13 @@ def _narrow_operations(
 ) -> dict[str, Scheme]:
     """Return the schemes of the operations whose weights are to be narrow, by their names."""
     layers = layers_of_outputs(package / HANDLES, layer_of_handle)
+    formats = OperationFormats(model)
     schemes: dict[str, Scheme] = {}
     for op in converted._mil_program.functions["main"].operations:
-        layer = weighted_operation(op.op_type, _weight_shape(op))
-        if layer is None:
-            continue
-        asked = model.scheme_of(layers.get(op.outputs[0].name, ""))
-        scheme = layer_format(TARGET_NAME, layer, asked).scheme
-        if scheme in WEIGHT_ONLY_SCHEMES:
-            schemes[op.name] = scheme
+        layer = layers.get(op.outputs[0].name, "")
+        found = formats.find(op.op_type, _weight_shape(op), layer)
+        if found is not None and found.scheme in WEIGHT_ONLY_SCHEMES:
+            schemes[op.name] = found.scheme
     return schemes
 
 
@@ -111,12 +109,29 @@ def _only(configs: Mapping[str, Any]) -> Any:
     return optimize.OptimizationConfig(global_config=None, op_name_configs=dict(configs))
 
 
-def weighted_operation(kind: str, shape: tuple[int, ...] | None) -> Weighted | None:
-    """Return an operation's weight as the rules of formats see it, None where it has none."""
-    if shape is None or kind not in ("conv", "conv_transpose", "linear"):
-        return None
-    dimensions = f"{len(shape) - 2}d" if kind != "linear" else ""
-    return Weighted(kind=f"{kind}{dimensions}", shape=shape)
+class OperationFormats:
+    """What the operations of a model's program are to be stored in."""
+
+    def __init__(self, model: CompressedModel) -> None:
+        self._model = model
+        self._layers = {path for path, _, _ in narrow_layers(model)}
+
+    def find(self, kind: str, shape: tuple[int, ...] | None, layer: str) -> LayerFormat | None:
+        """Return the format of a layer's operation by its weight, None where it has none.
+
+        Zeros are those of convolutions and linear layers: what else multiplies by weights, such as
+        the steps of an LSTM, is stored without a mask.
+        """
+        if shape is None or kind not in ("conv", "conv_transpose", "linear"):
+            return None
+        dimensions = f"{len(shape) - 2}d" if kind != "linear" else ""
+        weighted = Weighted(kind=f"{kind}{dimensions}", shape=shape)
+        asked = self._model.scheme_of(layer)
+        if asked in KEPT_AS and layer not in self._layers:
+            found = layer_format(TARGET_NAME, weighted, KEPT_AS[asked])
+            reason = found.reason or "zeros are chosen in convolutions and linear layers alone"
+            return LayerFormat(scheme=found.scheme, reason=reason)
+        return layer_format(TARGET_NAME, weighted, asked)
 
 
 def _weight_shape(op: Any) -> tuple[int, ...] | None:

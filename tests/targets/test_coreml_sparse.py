@@ -175,6 +175,33 @@ def test_the_size_of_a_transposed_layer_is_foretold(scheme: Scheme, tmp_path: Pa
     assert predicted_size(model, emission, tmp_path, "coreml") == pytest.approx(1, abs=0.005)
 
 
+class Remembering(nn.Module):
+    """Steps of an LSTM, a weight of the model's own, and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cells = nn.LSTM(8, 64, batch_first=True)
+        self.own = nn.Parameter(torch.randn(64, 64) / 8)
+        self.head = nn.Linear(64, 64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.head(nn.functional.linear(self.cells(x)[0][:, -1], self.own).relu())
+        return result
+
+
+@pytest.mark.slow
+def test_weights_of_no_layer_that_can_be_sparse_are_stored_whole_and_named(tmp_path: Path) -> None:
+    model = model_in((Remembering().eval(), torch.randn(8, 2, 8)), "w8_sparse50")
+    emission = emit(model, tmp_path)
+    found = checks(model, tmp_path, emission)
+    assert [check for check in found.values() if not check.passed] == []
+    told = found["precision"].detail
+    assert told.startswith(
+        "3 in w8, 1 in w8_sparse50 of 4 layers; 3 in w8 instead: cells (zeros are"
+    )
+
+
 @pytest.mark.slow
 def test_more_zeros_than_half_are_not_stored_either(tmp_path: Path) -> None:
     net = block()
