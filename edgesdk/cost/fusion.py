@@ -114,8 +114,7 @@ def weight_bytes(kernel: Kernel, scheme: Scheme) -> float:
 
 def decoded_bytes(kernel: Kernel, scheme: Scheme) -> float:
     """Return the bytes of a kernel's weights and biases as a unit without sparse kernels reads
-    them: zeros are then weights like others, and nothing says that they are decoded later than when
-    the file is loaded."""
+    them: with the zeros, in float16, for nothing says that it decodes them while it reads."""
     return weight_bytes(kernel, "fp16" if scheme in KEPT_AS else scheme)
 
 
