@@ -45,7 +45,7 @@ from edgesdk.figure import FigureName
 from edgesdk.graph import OpGraph
 from edgesdk.model_file import read_graph, scheme_of
 from edgesdk.planner.prediction import predict_costs
-from edgesdk.scheme import Scheme
+from edgesdk.scheme import KEPT_AS, Scheme
 from edgesdk.target import Emission, Session, find_target
 from edgesdk.task import InputSpec, OutputSpec
 from edgesdk.trace import trace
@@ -54,7 +54,21 @@ from edgesdk_tflite.quiet import captured_output
 
 SIZE_CASES: tuple[tuple[str, str, tuple[Scheme, ...]], ...] = (
     ("host", "executorch", ("fp32", "int8", "int8_dynamic", "int4_dynamic")),
-    ("iphone_15_pro", "coreml", ("fp16", "int8", "w8", "w4", "lut8", "lut6", "lut4")),
+    (
+        "iphone_15_pro",
+        "coreml",
+        (
+            "fp16",
+            "int8",
+            "w8",
+            "w4",
+            "lut8",
+            "lut6",
+            "lut4",
+            "w8_sparse50",
+            "lut4_sparse50",
+        ),
+    ),
     ("jetson_orin_nano_super", "onnx", ("fp32", "fp16", "int8")),
     ("host", "tflite", ("int8", "int8_dynamic", "int4_dynamic")),
     ("nucleo_h7a3zi_q", "tflite", ("fp32", "int8")),
@@ -112,7 +126,7 @@ def compare_sizes() -> None:
     for device, target, schemes in SIZE_CASES:
         for scheme in schemes:
             runtime = load_device(device).runtime_for(target)
-            if scheme == "w4":  # which needs iOS 18
+            if scheme in ("w4", *KEPT_AS):  # which need iOS 18
                 runtime = replace(runtime, minimum_version="iOS18")
             print(f"\n{target} {scheme}, {device}")
             for name, network, folder, emission in emitted({**known, **unseen}, runtime, scheme):

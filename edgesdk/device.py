@@ -71,7 +71,8 @@ class Runtime:
     - ``channel_multiple``: channel counts that are multiples of it run without waste.
     - ``weights_in_ram``: whether weights count against RAM (false: executed from flash).
     - ``integer_io``: int8 models take and return int8 there (otherwise float).
-    - ``sparse_kernels``: sparsity patterns that run faster there ("2:4", ...); usually none.
+    - ``sparse_kernels``: sparsity patterns that run faster there ("2:4", or "unstructured" for
+      zeros anywhere); usually none.
     - ``cpu_operators``: kinds of operators that the delegate leaves to the CPU's plain kernels.
     - ``runtime_ram_bytes``, ``runtime_flash_bytes``: what the runtime itself takes.
     - ``vela``: how Vela compiles files for it, where the unit is an Ethos-U.
@@ -108,6 +109,11 @@ class Runtime:
             f"the {self.runtime} runtime of target {self.target!r} lists no float precision",
             expected="fp32 or fp16 among its precisions, for the baseline",
         )
+
+    @property
+    def skips_zeros(self) -> bool:
+        """Whether kernels read sparse weights as they are stored, without their zeros."""
+        return "unstructured" in self.sparse_kernels
 
     @property
     def int8_speedup(self) -> float | None:

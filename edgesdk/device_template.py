@@ -40,7 +40,7 @@ _COMMENTS: Mapping[str, str] = {
     "channel_multiple": "FILL IN: the width of the vector or matrix unit, in channels.",
     "weights_in_ram": "false where weights are executed from flash.",
     "integer_io": "true where a quantized model takes and returns integers.",
-    "sparse_kernels": 'Sparsity patterns that really run faster, such as "2:4".',
+    "sparse_kernels": 'Sparsity patterns that really run faster, such as "2:4" or "unstructured".',
     "cpu_operators": "Kinds of operators that the delegate leaves to the CPU's plain kernels.",
     "runtime_ram_bytes": "FILL IN: what the runtime takes before a model is loaded.",
     "[runtime.vela]": "FILL IN, or delete: only for an Ethos-U, what Vela is told.",

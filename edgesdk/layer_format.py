@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from edgesdk.errors import UnsupportedModel, UsageError, unknown_name
 from edgesdk.graph import Op, OpGraph
-from edgesdk.scheme import GROUP_SIZE, PALETTE_BITS, Scheme
+from edgesdk.scheme import GROUP_SIZE, KEPT_AS, PALETTE_BITS, WEIGHT_BYTES, Scheme
 
 _NAMED_AT_MOST = 5
 
@@ -193,7 +193,11 @@ def _tflite(layer: Weighted, asked: Scheme) -> LayerFormat:
 
 
 def _coreml(layer: Weighted, asked: Scheme) -> LayerFormat:
-    """Core ML decodes int4 blocks along the input channels of any layer, and tables of any one."""
+    """Core ML decodes int4 blocks along the input channels of any layer, tables and masks of any
+    one."""
+    if asked in KEPT_AS and _saved_by_mask(layer, asked) <= _MASK_BYTES:
+        reason = f"its {math.prod(layer.shape)} weights are too few for a mask to pay"
+        return LayerFormat(scheme=_coreml(layer, KEPT_AS[asked]).scheme, reason=reason)
     if asked in PALETTE_BITS and _saved_by_palette(layer, PALETTE_BITS[asked]) <= _BLOB_BYTES:
         reason = f"its {math.prod(layer.shape)} weights are too few for a table to pay"
         return LayerFormat(scheme="fp16", reason=reason)
@@ -208,6 +212,11 @@ def _saved_by_palette(layer: Weighted, bits: int) -> float:
     """Return the bytes that float16 weights shrink by as places in a table of float16."""
     weights = math.prod(layer.shape)
     return 2.0 * weights - weights * bits / 8 - 2.0 * (1 << bits)
+
+
+def _saved_by_mask(layer: Weighted, scheme: Scheme) -> float:
+    """Return the bytes that are saved where half the weights are zero and not stored."""
+    return (WEIGHT_BYTES[KEPT_AS[scheme]] - WEIGHT_BYTES[scheme]) * math.prod(layer.shape)
 
 
 def _int4(layer: Weighted, asked: Scheme, otherwise: Scheme, rule: Rule) -> LayerFormat:
@@ -229,12 +238,16 @@ _BLOB_BYTES = 128
 """What one more constant may take beside its values in a Core ML package: a record of 64 bytes, and
 as many to align it."""
 
+_MASK_BYTES = 384
+"""The same for a mask, and what the program takes to apply it."""
+
 _RULES: Mapping[str, Rule] = {"executorch": _executorch, "tflite": _tflite, "coreml": _coreml}
 
 FALLBACKS: Mapping[Scheme, Scheme] = {
-    "int4_dynamic": "int8_dynamic", "w4": "w8", **dict.fromkeys(PALETTE_BITS, "fp16"),
+    "int4_dynamic": "int8_dynamic", "w4": "w8", **dict.fromkeys(PALETTE_BITS, "fp16"), **KEPT_AS,
 }  # fmt: skip
-"""What layers get that cannot be int4, or are too small for a table: a device must know both."""
+"""What layers get that cannot be int4, or are too small for a table or a mask: a device must know
+both."""
 
 
 def fallback_refusal(scheme: Scheme, precisions: Collection[Scheme]) -> str | None:

@@ -21,6 +21,7 @@ from edgesdk.top_class import moved_samples
 MINIMUM_SQNR_DB: Mapping[Scheme, float] = {
     "fp32": 60.0, "fp16": 30.0, "int8": 10.0, "w8a16": 15.0, "int8_dynamic": 10.0, "w8": 10.0,
     "int4_dynamic": 3.0, "w4": 3.0, "lut8": 10.0, "lut6": 10.0, "lut4": 3.0,
+    "w8_sparse50": 3.0, "lut4_sparse50": 3.0,
 }  # fmt: skip
 
 # Where rounding alone may leave so little, the file is also held to the quantized network in

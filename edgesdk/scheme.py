@@ -7,7 +7,7 @@ from typing import Literal
 
 Scheme = Literal[
     "fp32", "fp16", "int8", "w8a16", "int8_dynamic", "int4_dynamic", "w8", "w4",
-    "lut8", "lut6", "lut4",
+    "lut8", "lut6", "lut4", "w8_sparse50", "lut4_sparse50",
 ]  # fmt: skip
 """How a network, or one layer of it, is stored and computed.
 
@@ -31,22 +31,29 @@ Scheme = Literal[
 - ``lut8``, ``lut6``, ``lut4``: weights of that many bits that are places in a table, one table of
   256, 64 or 16 float16 values for each layer, found by k-means ("palettised");
   decoded to float where they are used, as ``w8``. The only weights below eight bits that systems
-  older than iOS 18 decode."""
+  older than iOS 18 decode.
+- ``w8_sparse50``, ``lut4_sparse50``: half the weights of each output channel, the smallest, are
+  zero and not stored; a bit for each weight tells which, and the others are as in ``w8`` or
+  ``lut4`` ("joint sparsity"). For weights that were trained to have zeros: others lose more than in
+  a table of as many bytes."""
 
 SCHEMES: tuple[Scheme, ...] = (
     "fp32", "fp16", "int8", "w8a16", "int8_dynamic", "int4_dynamic", "w8", "w4",
-    "lut8", "lut6", "lut4",
+    "lut8", "lut6", "lut4", "w8_sparse50", "lut4_sparse50",
 )  # fmt: skip
 
 WEIGHT_BYTES: Mapping[Scheme, float] = {
     "fp32": 4.0, "fp16": 2.0, "int8": 1.0, "w8a16": 1.0, "int8_dynamic": 1.0, "int4_dynamic": 0.5,
     "w8": 1.0, "w4": 0.5, "lut8": 1.0, "lut6": 0.75, "lut4": 0.5,
+    "w8_sparse50": 0.625, "lut4_sparse50": 0.375,
 }  # fmt: skip
-"""Bytes of one weight; the scales or the table beside them are what a container adds."""
+"""Bytes of one weight, with its bit of a mask; the scales or the table beside them are what a
+container adds."""
 
 ACTIVATION_BYTES: Mapping[Scheme, float] = {
     "fp32": 4.0, "fp16": 2.0, "int8": 1.0, "w8a16": 2.0, "int8_dynamic": 4.0, "int4_dynamic": 4.0,
     "w8": 2.0, "w4": 2.0, "lut8": 2.0, "lut6": 2.0, "lut4": 2.0,
+    "w8_sparse50": 2.0, "lut4_sparse50": 2.0,
 }  # fmt: skip
 """Bytes of one value between two layers."""
 
@@ -64,13 +71,16 @@ DYNAMIC_SCHEMES: tuple[Scheme, ...] = ("int8_dynamic", "int4_dynamic")
 
 INT4_SCHEMES: tuple[Scheme, ...] = ("int4_dynamic", "w4")
 
-PALETTE_BITS: Mapping[Scheme, int] = {"lut8": 8, "lut6": 6, "lut4": 4}
+PALETTE_BITS: Mapping[Scheme, int] = {"lut8": 8, "lut6": 6, "lut4": 4, "lut4_sparse50": 4}
 """Bits of a place in the table, of schemes whose weights are such."""
 
-WEIGHT_ONLY_SCHEMES: tuple[Scheme, ...] = ("w8", "w4", *PALETTE_BITS)
+KEPT_AS: Mapping[Scheme, Scheme] = {"w8_sparse50": "w8", "lut4_sparse50": "lut4"}
+"""Schemes of which half the weights are zero, and what the others are stored as."""
+
+WEIGHT_ONLY_SCHEMES: tuple[Scheme, ...] = ("w8", "w4", *PALETTE_BITS, "w8_sparse50")
 """What stores narrow weights and computes in float."""
 
-COARSE_SCHEMES: tuple[Scheme, ...] = (*INT4_SCHEMES, "lut4")
+COARSE_SCHEMES: tuple[Scheme, ...] = (*INT4_SCHEMES, "lut4", *KEPT_AS)
 """What may round so much that outputs alone do not tell a right file from a wrong one."""
 
 GROUP_SIZE = 32
@@ -78,7 +88,7 @@ GROUP_SIZE = 32
 
 _COARSENESS: tuple[Scheme, ...] = (
     "fp32", "fp16", "w8", "lut8", "w8a16", "int8_dynamic", "int8", "lut6", "w4", "int4_dynamic",
-    "lut4",
+    "lut4", "w8_sparse50", "lut4_sparse50",
 )  # fmt: skip
 
 

@@ -48,6 +48,8 @@ def test_every_scheme_has_its_bytes() -> None:
         ("coreml", "w4", ["w8", "w8", "w4", "w8"]),
         ("coreml", "lut4", ["lut4"] * 4),
         ("coreml", "lut8", ["lut8", "fp16", "lut8", "fp16"]),
+        ("coreml", "w8_sparse50", ["w8", "w8", "w8_sparse50", "w8"]),
+        ("coreml", "lut4_sparse50", ["lut4", "lut4", "lut4_sparse50", "lut4"]),
         ("somebody_else", "w4", ["w4"] * 4),
     ],
 )

@@ -85,8 +85,8 @@ SchemeOption = Annotated[
     typer.Option(
         "--scheme",
         help="Choose among these precisions only: fp32, fp16, int8, w8a16, int8_dynamic, "
-        "int4_dynamic, w8, w4, lut8, lut6 or lut4; given once for each. Default: all that "
-        "target and device offer.",
+        "int4_dynamic, w8, w4, lut8, lut6, lut4, w8_sparse50 or lut4_sparse50; given once for "
+        "each. Default: all that target and device offer.",
     ),
 ]
 AcceleratorOption = Annotated[

@@ -22,23 +22,28 @@ class Palette:
     """A table of ``2**bits`` float16 values that never fall, and each weight's place in it.
 
     ``places`` (uint8) have the weight's shape. Values that no weight has repeat the last one.
+    ``kept`` is False for weights that are zero without a place.
     """
 
     table: NDArray[np.float16]
     places: NDArray[np.uint8]
+    kept: NDArray[np.bool_]
 
     @property
     def decoded(self) -> NDArray[np.float16]:
         """The weight that the table and the places stand for."""
-        return self.table[self.places]
+        return np.where(self.kept, self.table[self.places], np.float16(0))
 
 
-def palettise(weight: NDArray[Any], bits: int, *, axis: int = 0) -> Palette:
+def palettise(
+    weight: NDArray[Any], bits: int, *, axis: int = 0, zeros_apart: bool = False
+) -> Palette:
     """Return the palette of a weight, whose output channels are dimension ``axis``.
 
     The weight is rounded to float16 first, which is what a table holds. A weight of no more values
     than the table has keeps them all, so a palette's own weight gives the same one again. Where a
     channel is all zeros, zero is in the table: what pruning or a batch norm turned off stays off.
+    With ``zeros_apart`` no zero has a place, nor a say in the table: a mask tells where they are.
     Raises ``UnsupportedModel`` for weights that float16 cannot hold.
     """
     with np.errstate(over="ignore"):
@@ -49,14 +54,15 @@ def palettise(weight: NDArray[Any], bits: int, *, axis: int = 0) -> Palette:
             expected=f"weights of at most {np.finfo(np.float16).max:.0f}",
             next_step="choose a scheme of float32, or scale the layer",
         )
-    found, counts = np.unique(halves, return_counts=True)
+    kept = halves != 0 if zeros_apart else np.ones_like(halves, dtype=np.bool_)
+    found, counts = np.unique(halves[kept] if kept.any() else halves, return_counts=True)
     values, size = found.astype(np.float64), 2**bits
     if len(values) > size:
         others = tuple(d for d in range(halves.ndim) if d != axis)
-        keeps_zero = bool((halves == 0).all(axis=others).any())
+        keeps_zero = not zeros_apart and bool((halves == 0).all(axis=others).any())
         values = _clustered(values, counts, size, keeps_zero=keeps_zero)
     table = np.append(values, np.repeat(values[-1], size - len(values))).astype(np.float16)
-    return Palette(table=table, places=_nearest(table, halves))
+    return Palette(table=table, places=_nearest(table, halves), kept=kept)
 
 
 def _clustered(values: Floats, counts: NDArray[np.int64], size: int, *, keeps_zero: bool) -> Floats:
@@ -76,14 +82,16 @@ def _nearest(table: NDArray[np.float16], halves: NDArray[np.float16]) -> NDArray
     return first[places].astype(np.uint8)
 
 
-def decoded_weight(weight: Tensor, bits: int, *, axis: int, folded: Tensor | None = None) -> Tensor:
+def decoded_weight(
+    weight: Tensor, bits: int, *, axis: int, folded: Tensor | None = None, zeros_apart: bool = False
+) -> Tensor:
     """Return the weight that a layer has once its palette is decoded.
 
     ``folded`` is the weight with the batch norm behind it, where there is one: that is what a file
     holds, so that is what has the palette, and the norm's factors are taken out of it again.
     """
     held = weight if folded is None else folded
-    palette = palettise(held.detach().cpu().numpy(), bits, axis=axis)
+    palette = palettise(held.detach().cpu().numpy(), bits, axis=axis, zeros_apart=zeros_apart)
     decoded = torch.from_numpy(palette.decoded).to(weight)
     if folded is None:
         return decoded

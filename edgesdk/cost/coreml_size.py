@@ -7,12 +7,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from edgesdk.compress.sparsify import kept_weights
 from edgesdk.cost import mil_bytes as mil
 from edgesdk.cost.fusion import VIEWS, WEIGHTED, Kernel, fuse
 from edgesdk.cost.mil_arguments import argument_bytes, scale_bytes
 from edgesdk.cost.unrolled import unrolled
 from edgesdk.graph import Op, OpGraph
-from edgesdk.scheme import GROUP_SIZE, PALETTE_BITS, WEIGHT_BYTES, WEIGHT_ONLY_SCHEMES, Scheme
+from edgesdk.scheme import (
+    GROUP_SIZE,
+    KEPT_AS,
+    PALETTE_BITS,
+    WEIGHT_BYTES,
+    WEIGHT_ONLY_SCHEMES,
+    Scheme,
+)
 
 # Operations of an operator, where it is not one of its own name.
 _OPERATIONS: Mapping[str, tuple[str, ...]] = {
@@ -62,6 +70,7 @@ class _Lowering:
     def __init__(self, graph: OpGraph, scheme: Scheme, formats: Mapping[str, Scheme]) -> None:
         graph = unrolled(graph)
         self.graph, self.scheme, self.formats = graph, scheme, formats
+        self.is_ios18 = scheme == "w4" or not {scheme, *formats.values()}.isdisjoint(KEPT_AS)
         self.kernels = {kernel.op.name: kernel for kernel in fuse(graph)}
         self.ops = {op.name: op for op in graph.ops}
         self.folded = {name for kernel in self.kernels.values() for name in kernel.folded}
@@ -111,8 +120,8 @@ class _Lowering:
         elif op.kind in VIEWS:
             self._plain(op, ("squeeze" if op.kind == "squeeze" else "reshape",))
         else:
-            # Attention is one operation from iOS 18 on, which w4 needs.
-            is_whole = self.scheme == "w4" and op.kind == "scaled_dot_product_attention"
+            # Attention is one operation from iOS 18 on, which w4 and masks need.
+            is_whole = self.is_ios18 and op.kind == "scaled_dot_product_attention"
             self._plain(op, (op.kind,) if is_whole else _OPERATIONS.get(op.kind, (op.kind,)))
         kernel = self.kernels.get(op.name)
         clamp = self._clamp(kernel) if kernel is not None else None
@@ -158,15 +167,20 @@ class _Lowering:
         name = self._named(op.layer, kind)
         scheme = self.formats.get(op.name, self.scheme)
         shape = self.graph.tensors[op.parameters[0]].shape
-        if scheme == "w4" and shape[1] % GROUP_SIZE:  # a step of an LSTM, which no format names
-            scheme = "w8"
+        if op.name not in self.formats:  # a step of an LSTM, which no format names
+            scheme = (
+                "w8" if scheme == "w4" and shape[1] % GROUP_SIZE else KEPT_AS.get(scheme, scheme)
+            )
         weight, bias = f"{name}_weight", f"{name}_bias"
         key = (op.parameters, scheme)
         if key in self.stored:
             weight, bias = f"{self.stored[key]}_weight", f"{self.stored[key]}_bias"
         else:
             self.stored[key] = name
-            self._weight(weight, shape, kernel, scheme)
+            if scheme in KEPT_AS:
+                self._sparse(weight, shape, kernel, scheme)
+            else:
+                self._weight(weight, shape, kernel, scheme)
             self.program += mil.constant(
                 bias, mil.constant_value((kernel.channels,)), (kernel.channels,)
             )
@@ -186,7 +200,7 @@ class _Lowering:
         if scheme in PALETTE_BITS:
             self._palette(name, shape, kernel, PALETTE_BITS[scheme])
             return
-        if self.scheme == "w4":  # from iOS 18 on, blocks along the inputs; int8 has one for all
+        if self.is_ios18:  # from then on blocks along the inputs; int8 has one for all
             blocks = shape[1] // GROUP_SIZE if scheme == "w4" else 1
             groups = (shape[0], blocks, *(1 for _ in shape[2:]))
             attributes = mil.argument("data", mil.stored(shape))
@@ -203,6 +217,32 @@ class _Lowering:
             self.weights += mil.blob_bytes(kernel.channels, 2) + mil.blob_bytes(kernel.channels, 1)
         self.program += mil.operation(kind, name, [shape], attributes=attributes)
         self.weights += mil.blob_bytes(kernel.weights, WEIGHT_BYTES[scheme])
+
+    def _sparse(self, name: str, shape: tuple[int, ...], kernel: Kernel, scheme: Scheme) -> None:
+        """Add a mask, what is left of a weight in a vector, and what decodes both of them."""
+        axis = 1 if "transpose" in kernel.op.kind else 0
+        kept = (kept_weights(shape, axis=axis),)
+        ones = (1,) * len(shape)
+        if scheme in PALETTE_BITS:
+            kind, beside = "constexpr_lut_to_sparse", (*ones, 2 ** PALETTE_BITS[scheme], 1)
+            keys = ("indices_mask", "indices_nonzero_data", "lut")
+            decoded, mask = f"{name}_mask", mil.reads("mask", f"{name}_mask")
+        else:
+            kind = "constexpr_sparse_blockwise_shift_scale"
+            beside = (*ones[:axis], shape[axis], *ones[axis + 1 :])
+            keys = ("data_mask", "nonzero_data", "scale")
+            # Nothing reads the mask that it gives: coremltools lets both read the stored one.
+            decoded, mask = self._named("", kind), mil.argument("mask", mil.stored(shape))
+        vector = f"{name}_nonzero_data"
+        values = mil.stored(shape), mil.stored(kept), mil.constant_value(beside)
+        arguments = sum(map(mil.argument, keys, values))
+        arguments += mil.result(vector, kept)
+        self.program += mil.operation(kind, decoded, [shape], attributes=arguments)
+        reads = mask + mil.reads("nonzero_data", vector)
+        self.program += mil.operation("constexpr_sparse_to_dense", name, [shape], reads)
+        self.weights += mil.blob_bytes(kernel.weights, 1 / 8)
+        self.weights += mil.blob_bytes(*kept, WEIGHT_BYTES[KEPT_AS[scheme]])
+        self.weights += mil.blob_bytes(math.prod(beside), 2)
 
     def _palette(self, name: str, shape: tuple[int, ...], kernel: Kernel, bits: int) -> None:
         """Add a table of float16 values and the places in it, packed into bytes."""

@@ -10,7 +10,14 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.cost.fusion import VIEWS, Kernel, activation_bytes, fuse, weight_bytes
+from edgesdk.cost.fusion import (
+    VIEWS,
+    Kernel,
+    activation_bytes,
+    decoded_bytes,
+    fuse,
+    weight_bytes,
+)
 from edgesdk.cost.kernel_class import CLASS_INDEX, kernel_class, kernel_variant, taps
 from edgesdk.graph import Op, OpGraph, TensorRole
 from edgesdk.precision_cost import KernelClass, KernelVariant
@@ -93,12 +100,16 @@ class _Row:
 
 
 def kernel_table(
-    graph: OpGraph, scheme: Scheme, formats: Mapping[str, Scheme] = MappingProxyType({})
-) -> KernelTable:
+    graph: OpGraph, scheme: Scheme, formats: Mapping[str, Scheme] = MappingProxyType({}), *,
+    skips_zeros: bool = False,
+) -> KernelTable:  # fmt: skip
     """Return the graph's kernels as arrays, in a scheme; ``formats`` names the operators that have
-    another one (``edgesdk.layer_format``)."""
+    another one (``edgesdk.layer_format``). ``skips_zeros``: sparse weights are read as stored."""
     kernels = fuse(graph)
-    rows = [_kernel_row(kernel, graph, formats.get(kernel.op.name, scheme)) for kernel in kernels]
+    rows = [
+        _kernel_row(kernel, graph, formats.get(kernel.op.name, scheme), skips_zeros)
+        for kernel in kernels
+    ]
     if scheme == "int8":
         rows += _conversion_rows(kernels, graph, formats)
     rows += [_reshape_row(op, graph, scheme) for op in graph.ops if _moves(op, graph)]
@@ -121,7 +132,9 @@ def kernel_table(
     )
 
 
-def traffic_bytes(kernel: Kernel, graph: OpGraph, scheme: Scheme) -> tuple[float, float, float]:
+def traffic_bytes(
+    kernel: Kernel, graph: OpGraph, scheme: Scheme, *, skips_zeros: bool = False
+) -> tuple[float, float, float]:
     """Return the bytes a kernel reads of activations, writes, and reads of weights, once each."""
     written = activation_bytes(graph, kernel.outputs, scheme)
     if kernel.op.kind in _PARTIAL_READERS:
@@ -129,12 +142,13 @@ def traffic_bytes(kernel: Kernel, graph: OpGraph, scheme: Scheme) -> tuple[float
         indices = kernel.inputs if kernel.weights or kernel.biases else kernel.inputs[1:]
         return written + activation_bytes(graph, indices, scheme), written, 0.0
     read = activation_bytes(graph, kernel.inputs, scheme)
-    return read, written, weight_bytes(kernel, scheme)
+    weights = weight_bytes if skips_zeros else decoded_bytes
+    return read, written, weights(kernel, scheme)
 
 
-def _kernel_row(kernel: Kernel, graph: OpGraph, scheme: Scheme) -> _Row:
+def _kernel_row(kernel: Kernel, graph: OpGraph, scheme: Scheme, skips_zeros: bool) -> _Row:
     op = kernel.op
-    read, written, weights = traffic_bytes(kernel, graph, scheme)
+    read, written, weights = traffic_bytes(kernel, graph, scheme, skips_zeros=skips_zeros)
     found = kernel_class(kernel, graph)
     dispatches = 1.0
     if found is None:

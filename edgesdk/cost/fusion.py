@@ -11,6 +11,7 @@ from edgesdk.scheme import (
     ACTIVATION_BYTES,
     GROUP_SIZE,
     INT4_SCHEMES,
+    KEPT_AS,
     PALETTE_BITS,
     WEIGHT_BYTES,
     Scheme,
@@ -39,6 +40,7 @@ INTEGER_BYTES = {"bool": 1, "uint8": 1, "int8": 1, "int16": 2, "int32": 4, "int6
 BIAS_BYTES: Mapping[Scheme, float] = {
     "fp32": 4.0, "fp16": 2.0, "int8": 4.0, "w8a16": 8.0, "int8_dynamic": 4.0, "int4_dynamic": 4.0,
     "w8": 2.0, "w4": 2.0, "lut8": 2.0, "lut6": 2.0, "lut4": 2.0,
+    "w8_sparse50": 2.0, "lut4_sparse50": 2.0,
 }  # fmt: skip
 
 
@@ -108,6 +110,12 @@ def weight_bytes(kernel: Kernel, scheme: Scheme) -> float:
     if scheme in PALETTE_BITS and kernel.channels:
         beside = 2.0 * 2 ** PALETTE_BITS[scheme]
     return kernel.weights * WEIGHT_BYTES[scheme] + kernel.biases * BIAS_BYTES[scheme] + beside
+
+
+def decoded_bytes(kernel: Kernel, scheme: Scheme) -> float:
+    """Return the bytes of a kernel's weights and biases as a unit without sparse kernels reads
+    them: with the zeros, in float16, for nothing says that it decodes them while it reads."""
+    return weight_bytes(kernel, "fp16" if scheme in KEPT_AS else scheme)
 
 
 def _folds(op: Op, group: list[Op]) -> bool:

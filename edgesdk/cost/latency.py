@@ -70,7 +70,7 @@ def predict_latency(
     cost = cost_of(runtime, scheme)
     found = Coefficients.of(cost)
     formats = op_schemes(graph, runtime.target, scheme, layer_schemes)
-    table = kernel_table(graph, scheme, formats)
+    table = kernel_table(graph, scheme, formats, skips_zeros=runtime.skips_zeros)
     priced = found.priced[table.classes]
     total, computes = mixed_seconds(table, runtime)
     parts = zip(*(table.ops, table.kinds, table.layers, 1e3 * total, computes, priced), strict=True)
@@ -141,7 +141,8 @@ def latency_table(
     prices = {}
     for scheme in schemes:
         found = Coefficients.of(cost_of(runtime, scheme))
-        table = kernel_table(graph, scheme, op_schemes(graph, runtime.target, scheme, {}))
+        formats = op_schemes(graph, runtime.target, scheme, {})
+        table = kernel_table(graph, scheme, formats, skips_zeros=runtime.skips_zeros)
         total, _ = mixed_seconds(table, runtime, inputs=inputs, outputs=outputs)
         prices[scheme] = 1e3 * (np.atleast_2d(total).sum(axis=1) + found.inference_s)
     return prices

@@ -84,6 +84,11 @@ def operation(
     return field(_head(len(kind), length) + results + inputs + attributes)
 
 
+def result(name: str, shape: Shape) -> int:
+    """Return the bytes of one more result of an operation."""
+    return _result(len(name), shape)
+
+
 def constant(name: str, value: int, shape: Shape = ()) -> int:
     """Return the bytes of an operation that gives a constant."""
     return _constant(len(name), value, shape)

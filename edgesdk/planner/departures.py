@@ -29,8 +29,9 @@ Mixes = Mapping[Scheme, tuple[Scheme, ...]]
 # int8 is not among them: what passes from layer to layer stays rounded unless both of them leave,
 # so what a layer alone loses does not tell what its leaving wins.
 _BASES: tuple[Scheme, ...] = ("int8_dynamic", "w8")
-# Of the palettes four bits alone: each further format is one more pass for every layer.
-_ALTERNATIVES: tuple[Scheme, ...] = (*FLOAT_SCHEMES, *INT4_SCHEMES, "lut4")
+# Of the palettes four bits alone, and with half the weights at zero, which nothing else is as small
+# as: each further format is one more pass for every layer.
+_ALTERNATIVES: tuple[Scheme, ...] = (*FLOAT_SCHEMES, *INT4_SCHEMES, "lut4", "lut4_sparse50")
 
 WORTH_DEPARTING = 1e-3
 """Nats (or relative squared error) that a layer's departure has to win: each is one more thing that

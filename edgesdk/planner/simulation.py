@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from edgesdk.compress.palette import decoded_weight
 from edgesdk.compress.shared_copy import shared_copy
+from edgesdk.compress.sparsify import sparse_weight
 from edgesdk.layer_format import LayerSchemes, Weighted, layer_format
 from edgesdk.scheme import (
     CALIBRATED_SCHEMES,
     DYNAMIC_SCHEMES,
     GROUP_SIZE,
     INT4_SCHEMES,
+    KEPT_AS,
     PALETTE_BITS,
     Scheme,
 )
@@ -61,7 +63,8 @@ def simulate(
     time: a row's for linear layers, a sample's for convolutions. int4 weights have a scale for
     each group of 32 inputs. ``w8`` and ``w4`` round weights alone, ``lut8`` to ``lut4`` to a table
     that all channels of a layer share, so with their batch norms in them: ``folded`` are such
-    weights by their layer's name (``compress.fold.folded_weights``). ``layer_schemes`` names (by
+    weights by their layer's name (``compress.fold.folded_weights``). Sparse schemes do so to
+    weights of which the smaller half of each channel is zero. ``layer_schemes`` names (by
     module path) the layers that have another scheme than the network; what ``target`` cannot give
     a layer, the layer gets as the target gives it.
     """
@@ -114,8 +117,15 @@ def _round_weight(layer: nn.Module, scheme: Scheme, target: str, folded: Tensor 
     weight = _weight(layer)
     axis = 1 if isinstance(layer, _TRANSPOSED) else 0
     with torch.no_grad():
+        is_sparse = scheme in KEPT_AS
+        if is_sparse:
+            weight.data = sparse_weight(weight, axis=axis)
+            folded = None if folded is None else folded * (weight != 0)
         if scheme in PALETTE_BITS:
-            weight.data = decoded_weight(weight, PALETTE_BITS[scheme], axis=axis, folded=folded)
+            bits = PALETTE_BITS[scheme]
+            weight.data = decoded_weight(
+                weight, bits, axis=axis, folded=folded, zeros_apart=is_sparse
+            )
         elif scheme in INT4_SCHEMES:
             weight.data = _in_groups(weight, *_INT4_GROUPS.get(target, _OTHER_INT4_GROUPS))
         else:

@@ -14,7 +14,7 @@ from edgesdk.artifact import Check
 from edgesdk.compress.pt2e import calibration_batches
 from edgesdk.compressed import CompressedModel
 from edgesdk.errors import ArtifactError, UnsupportedModel
-from edgesdk.layer_format import LayerFormat, layer_format, name_exceptions
+from edgesdk.layer_format import LayerFormat, name_exceptions
 from edgesdk.parity import MINIMUM_SQNR_DB, sqnr_db
 from edgesdk.target import Arrays, Emission
 from edgesdk.task import Tensors
@@ -22,8 +22,7 @@ from edgesdk_coreml.dataflow import Dataflow
 from edgesdk_coreml.deployment import SPECIFICATION_VERSIONS
 from edgesdk_coreml.evaluate import evaluator
 from edgesdk_coreml.package import Program, read_program
-from edgesdk_coreml.palettes import TARGET_NAME
-from edgesdk_coreml.shrink import weighted_operation
+from edgesdk_coreml.shrink import OperationFormats
 from edgesdk_coreml.simulate import simulate_model
 from edgesdk_coreml.weights import check_weights
 
@@ -102,16 +101,14 @@ def _check_precision(flow: Dataflow, emission: Emission, model: CompressedModel)
 def _check_layers(flow: Dataflow, emission: Emission, model: CompressedModel) -> Check:
     """Every layer is in its scheme, weights and arithmetic both; what cannot be is named."""
     wrong, counts, exceptions = [], Counter[str](), []
+    formats = OperationFormats(model)
     missing = dict(model.layer_schemes)
     for op in flow.weighted():
         layer = emission.layer_of.get(op.name, "")
         missing.pop(layer, None)
-        weighted = weighted_operation(op.kind, flow.weight_shape(op))
-        asked = model.scheme_of(layer)
         # Products of constants by anything are no layers, and stay in float.
-        wanted = LayerFormat(scheme="fp16")
-        if weighted is not None:
-            wanted = layer_format(TARGET_NAME, weighted, asked)
+        own = formats.find(op.kind, flow.weight_shape(op), layer)
+        wanted = LayerFormat(scheme="fp16") if own is None else own
         found = flow.scheme_found(op)
         counts[found] += 1
         exceptions.append((layer or op.name, wanted))

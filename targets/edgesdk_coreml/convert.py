@@ -33,6 +33,7 @@ from edgesdk_coreml.palettes import TARGET_NAME
 from edgesdk_coreml.seal import seal
 from edgesdk_coreml.shrink import shrink_weights
 from edgesdk_coreml.toolchain import find_toolchain, import_coremltools, quiet
+from edgesdk_coreml.zeros import with_zeros
 
 PACKAGE = "model.mlpackage"
 METADATA_PREFIX = "edgesdk."
@@ -52,6 +53,7 @@ def emit_package(model: CompressedModel, runtime: Runtime, folder: Path) -> Emis
     if model.schemes - {"fp32", "fp16", "int8"} or model.layer_schemes:
         graph = trace(model.module, model.example_inputs, name="")
         require_formats(graph, TARGET_NAME, model.scheme, model.layer_schemes)
+    model = with_zeros(model)
     program = export_int8(model) if model.scheme == "int8" else export_float(model)
     inputs = _specs(model.inputs, model.example_inputs)
     outputs = _specs(model.outputs, _output_values(program), labels=True)

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.artifact import OpCount
+from edgesdk.compress.sparsify import kept_weights
 from edgesdk_coreml.blobs import stored_bytes, stored_type
 from edgesdk_coreml.package import Operation, Program, Reference
 
@@ -25,7 +27,8 @@ _INT8_KINDS = _MULTIPLYING | _ACTIVATIONS | {
 }  # fmt: skip
 _EIGHT_BITS = ("int8", "uint8")
 _INDEX_TYPES = ("int32", "bool", "uint32", "int64")
-_QUANTIZED_DATA = ("quantized_data", "data", "indices")
+_QUANTIZED_DATA = ("quantized_data", "data", "indices", "nonzero_data", "indices_nonzero_data")
+_MASKS = ("mask", "data_mask", "indices_mask")
 
 
 class Dataflow:
@@ -45,26 +48,34 @@ class Dataflow:
 
     def stored_weight(self, op: Operation) -> NDArray[Any] | None:
         """Return an operation's weight as it is stored (int8 where quantized, places of a table
-        perhaps packed into bytes where palettised), None without one."""
+        perhaps packed into bytes where palettised, a vector without zeros where sparse), None
+        without one."""
         for parameter in _weight_parameters(op):
             array = self.program.constant(op, parameter)
-            decoder = self.decoder(op, parameter)
-            if decoder is not None:
+            for decoder in self.decoders(op, parameter):
                 held = [self.program.constant(decoder, name) for name in _QUANTIZED_DATA]
-                array = next((data for data in held if data is not None), None)
+                array = next((data for data in held if data is not None), array)
             if array is not None and array.ndim > 0:
                 return array
         return None
 
     def weight_type(self, op: Operation) -> str:
         """Return what an operation's weight is stored as: an element type, "lut4" where it is
-        places of four bits in a table, nothing without a weight."""
+        places of four bits in a table, nothing without a weight; "sparse50" behind it where a mask
+        leaves half of each output channel out."""
         weight = self.stored_weight(op)
-        table = self._of_decoder(op, "lut")
-        if weight is None or table is None:
-            return "" if weight is None else stored_type(weight)
-        values = table.shape[0] if table.ndim == 1 else table.shape[-2]
-        return f"lut{values.bit_length() - 1}"
+        if weight is None:
+            return ""
+        told, table = stored_type(weight), self.of_decoder(op, "lut")
+        if table is not None:
+            values = table.shape[0] if table.ndim == 1 else table.shape[-2]
+            told = f"lut{values.bit_length() - 1}"
+        mask = self.mask(op)
+        if mask is None:
+            return told
+        axis = 1 if op.kind == "conv_transpose" else 0
+        halved = np.count_nonzero(mask) <= kept_weights(mask.shape, axis=axis)
+        return f"{told}_sparse50" if halved else f"{told} with {np.mean(mask == 0):.0%} zeros"
 
     def weight_shape(self, op: Operation) -> tuple[int, ...] | None:
         """Return the shape that an operation's weight is decoded to, None without one."""
@@ -75,13 +86,26 @@ class Dataflow:
         weight = self.stored_weight(op)
         return None if weight is None else weight.shape
 
-    def _of_decoder(self, op: Operation, name: str) -> NDArray[Any] | None:
-        """Return a constant of what decodes an operation's weight, None where nothing does."""
+    def mask(self, op: Operation) -> NDArray[Any] | None:
+        """Return where a sparse weight is not zero, None of a weight that is not masked."""
+        found = (self.of_decoder(op, name) for name in _MASKS)
+        return next((mask for mask in found if mask is not None), None)
+
+    def of_decoder(self, op: Operation, name: str) -> NDArray[Any] | None:
+        """Return a constant of what decodes an operation's weight, None where nothing has it."""
         for parameter in _weight_parameters(op):
-            decoder = self.decoder(op, parameter)
-            if decoder is not None:
-                return self.program.constant(decoder, name)
+            for decoder in self.decoders(op, parameter):
+                found = self.program.constant(decoder, name)
+                if found is not None:
+                    return found
         return None
+
+    def decoders(self, op: Operation, parameter: str) -> Iterator[Operation]:
+        """Yield what decodes an argument, the last first: a sparse one is decoded twice."""
+        found = self.decoder(op, parameter)
+        while found is not None:
+            yield found
+            found = self.decoder(found, "nonzero_data")
 
     def decoder(self, op: Operation, parameter: str) -> Operation | None:
         """Return the ``constexpr`` operation that decodes an argument, None where it is plain."""
@@ -110,7 +134,10 @@ class Dataflow:
         told = self.weight_type(op)
         if self.computes_int8(op):
             return "int8" if told == "int8" else f"{told} weights, int8 inputs"
-        plain = {"float32": "fp32", "float16": "fp16", "int8": "w8", "int4": "w4"}
+        plain = {
+            "float32": "fp32", "float16": "fp16", "int8": "w8", "int4": "w4",
+            "int8_sparse50": "w8_sparse50",
+        }  # fmt: skip
         return plain.get(told, told)
 
     def computes_int8(self, op: Operation) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from edgesdk.device import Runtime
 from edgesdk.errors import ProfileError, unknown_name
 from edgesdk.layer_format import fallback_refusal
-from edgesdk.scheme import DYNAMIC_SCHEMES, PALETTE_BITS, WEIGHT_ONLY_SCHEMES, Scheme
+from edgesdk.scheme import DYNAMIC_SCHEMES, KEPT_AS, PALETTE_BITS, WEIGHT_ONLY_SCHEMES, Scheme
 from edgesdk.target import Capability
 
 # System to specification version, from coremltools' enumeration ``AvailableTarget``; ML programs
@@ -21,11 +21,13 @@ SPECIFICATION_VERSIONS: Mapping[str, int] = {
 _INT8_SPECIFICATION_VERSION = SPECIFICATION_VERSIONS["iOS17"]
 
 # Decoding of int8 weights and of one table for a layer came with the operator set of iOS 16, of
-# blocks of int4 (and of several tables, which are not written here) with iOS 18's.
+# blocks of int4, of masks over either (and of several tables, which are not written here) with iOS
+# 18's.
 _WEIGHTS_SINCE: Mapping[Scheme, tuple[str, int]] = {
     "w8": ("iOS 16 or macOS 13", SPECIFICATION_VERSIONS["iOS16"]),
     "w4": ("iOS 18 or macOS 15", SPECIFICATION_VERSIONS["iOS18"]),
     **dict.fromkeys(PALETTE_BITS, ("iOS 16 or macOS 13", SPECIFICATION_VERSIONS["iOS16"])),
+    **dict.fromkeys(KEPT_AS, ("iOS 18 or macOS 15", SPECIFICATION_VERSIONS["iOS18"])),
 }
 
 MIXES: Mapping[Scheme, tuple[Scheme, ...]] = {

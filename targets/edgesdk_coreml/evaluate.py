@@ -18,6 +18,7 @@ from torch import Tensor
 
 from edgesdk.errors import ArtifactError, UnsupportedModel, UsageError
 from edgesdk.target import Arrays
+from edgesdk_coreml.blobs import PACKED_BITS
 from edgesdk_coreml.elementwise import ELEMENTWISE
 from edgesdk_coreml.layers import LAYERS
 from edgesdk_coreml.package import Constant, Operation, Program, Reference, Value, read_program
@@ -146,7 +147,8 @@ def _rounded(tensor: Tensor, declared: Value, op: Operation) -> Tensor:
             f"{op.kind} ({op.name}) gives the shape {list(tensor.shape)} and declares "
             f"{list(declared.shape)}"
         )
-    dtype = getattr(torch, declared.dtype)
+    # PyTorch has no arithmetic of types that share bytes; their values are in one of their own.
+    dtype = torch.uint8 if declared.dtype in PACKED_BITS else getattr(torch, declared.dtype)
     rounded = tensor.to(dtype)
     return rounded.float() if dtype.is_floating_point else rounded
 

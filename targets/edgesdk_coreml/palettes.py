@@ -15,7 +15,7 @@ from edgesdk.compress.fold import folded_weights
 from edgesdk.compress.palette import decoded_weight, palettise
 from edgesdk.compressed import CompressedModel
 from edgesdk.layer_format import Weighted, layer_format
-from edgesdk.scheme import PALETTE_BITS, Scheme
+from edgesdk.scheme import KEPT_AS, PALETTE_BITS, Scheme
 
 TARGET_NAME = "coreml"
 _KINDS: Mapping[str, str] = {
@@ -50,14 +50,16 @@ def palettise_layers(model: CompressedModel) -> None:
     """Give the module's palettised layers, in place, the weights that the package decodes to.
 
     A table is found for the weight that the file holds, so with the batch norm behind it folded in.
+    Sparse layers have their zeros already (``with_zeros``).
     """
     chosen = [(path, layer, scheme) for path, layer, scheme in narrow_layers(model)
               if scheme in PALETTE_BITS]  # fmt: skip
     folded = folded_weights(model.module, model.example_inputs) if chosen else {}
     for path, layer, scheme in chosen:
         bits, axis = PALETTE_BITS[scheme], output_axis(layer)
+        held, apart = folded.get(path), scheme in KEPT_AS
         with torch.no_grad():
-            weight = decoded_weight(layer.weight, bits, axis=axis, folded=folded.get(path))
+            weight = decoded_weight(layer.weight, bits, axis=axis, folded=held, zeros_apart=apart)
             layer.weight.copy_(weight)
 
 
@@ -74,14 +76,17 @@ def table_functions(model: CompressedModel) -> dict[Scheme, TableFunction]:
         if scheme in PALETTE_BITS:
             weight = folded.get(path, layer.weight).detach().cpu().float().numpy()
             held.append(np.swapaxes(weight, 0, output_axis(layer)))
-    return {scheme: partial(_table_of, tuple(held), bits) for scheme, bits in PALETTE_BITS.items()}
+    return {
+        scheme: partial(_table_of, tuple(held), bits, scheme in KEPT_AS)
+        for scheme, bits in PALETTE_BITS.items()
+    }
 
 
 def _table_of(
-    held: Sequence[Weights], bits: int, weight: NDArray[Any]
+    held: Sequence[Weights], bits: int, zeros_apart: bool, weight: NDArray[Any]
 ) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
     """Return the table and the places of a weight whose output channels come first."""
     found = (own for own in held if own.shape == weight.shape
              and np.allclose(weight, own, rtol=_SAME, atol=_SAME_SUBNORMAL))  # fmt: skip
-    palette = palettise(next(found, weight), bits)
+    palette = palettise(next(found, weight), bits, zeros_apart=zeros_apart)
     return palette.table, palette.places.reshape(-1)

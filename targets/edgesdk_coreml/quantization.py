@@ -80,6 +80,33 @@ def constexpr_lut_to_dense(
     return lut[places.long()].reshape(tuple(shape))
 
 
+def constexpr_sparse_to_dense(nonzero_data: Tensor, mask: Tensor) -> Tensor:
+    """Zeros of the mask's shape, with ``nonzero_data`` in order where the mask is one."""
+    if nonzero_data.dim() != 1 or len(nonzero_data) != int(mask.sum()) or bool((mask > 1).any()):
+        raise ValueError(
+            f"{list(nonzero_data.shape)} values for a mask of {int(mask.sum())} of {mask.numel()}"
+        )
+    return torch.zeros(mask.shape, dtype=nonzero_data.dtype).masked_scatter(
+        mask.bool(), nonzero_data
+    )
+
+
+def constexpr_lut_to_sparse(
+    indices_mask: Tensor, indices_nonzero_data: Tensor, lut: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The mask, and the values of ``constexpr_lut_to_dense`` where it is one."""
+    places = constexpr_sparse_to_dense(indices_nonzero_data, indices_mask)
+    return indices_mask, constexpr_lut_to_dense(places, lut)[indices_mask.bool()]
+
+
+def constexpr_sparse_blockwise_shift_scale(
+    data_mask: Tensor, nonzero_data: Tensor, scale: Tensor, offset: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The mask, and the values of ``constexpr_blockwise_shift_scale`` where it is one."""
+    data = constexpr_sparse_to_dense(nonzero_data, data_mask)
+    return data_mask, constexpr_blockwise_shift_scale(data, scale, offset)[data_mask.bool()]
+
+
 def _along(value: float | Tensor, axis: int | None, like: Tensor) -> float | Tensor:
     """Return a vector shaped to broadcast along ``axis`` of ``like``; a scalar as it is."""
     if not isinstance(value, Tensor) or value.dim() == 0 or axis is None:
@@ -96,10 +123,13 @@ def spread_blocks(blocks: Tensor, like: Tensor) -> Tensor:
     return blocks
 
 
-QUANTIZATION: Mapping[str, Callable[..., Tensor]] = {
+QUANTIZATION: Mapping[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     "constexpr_affine_dequantize": constexpr_affine_dequantize,
     "constexpr_blockwise_shift_scale": constexpr_blockwise_shift_scale,
     "constexpr_lut_to_dense": constexpr_lut_to_dense,
+    "constexpr_lut_to_sparse": constexpr_lut_to_sparse,
+    "constexpr_sparse_blockwise_shift_scale": constexpr_sparse_blockwise_shift_scale,
+    "constexpr_sparse_to_dense": constexpr_sparse_to_dense,
     "dequantize": dequantize,
     "quantize": quantize,
 }

@@ -14,11 +14,12 @@ from torch.utils._pytree import tree_map_only
 from edgesdk import target
 from edgesdk.compress.pt2e import quantize_static_int8
 from edgesdk.compressed import CompressedModel
-from edgesdk.scheme import GROUP_SIZE, Scheme
+from edgesdk.scheme import GROUP_SIZE, KEPT_AS, Scheme
 from edgesdk.target import Simulation
 from edgesdk.task import Tensors, output_tensors
 from edgesdk_coreml.palettes import narrow_layers, output_axis, palettise_layers
 from edgesdk_coreml.toolchain import find_toolchain
+from edgesdk_coreml.zeros import with_zeros
 
 
 def simulate_model(model: CompressedModel) -> Simulation:
@@ -26,8 +27,8 @@ def simulate_model(model: CompressedModel) -> Simulation:
 
     int8: the calibrated graph that is converted, its float parts in float32. fp16: the module
     with weights, inputs and the result of every operator rounded to float16 and computed in
-    float32 between (a batch norm is rounded on its own here and folded in the file). w8, w4 and
-    the palettes: as fp16, with the weights that the file decodes to. fp32: the module itself. Every
+    float32 between (a batch norm is rounded on its own here and folded in the file). Narrow
+    weights: as fp16, with those that the file decodes to. fp32: the module itself. Every
     output's first dimension must be the batch.
     """
     if model.scheme == "int8":
@@ -44,11 +45,13 @@ def _with_rounded_weights(model: CompressedModel) -> CompressedModel:
 
     Rounding to scales is as good before a batch norm is folded: both scale whole output channels.
     """
-    rounded = replace(model, module=deepcopy(model.module).eval())
+    sparse = with_zeros(model)
+    rounded = replace(sparse, module=deepcopy(sparse.module).eval())
     for _, layer, scheme in narrow_layers(rounded):
-        if scheme in ("w8", "w4"):
+        stored = KEPT_AS.get(scheme, scheme)
+        if stored in ("w8", "w4"):
             with torch.no_grad():
-                layer.weight.copy_(_rounded(layer.weight, scheme, outputs=output_axis(layer)))
+                layer.weight.copy_(_rounded(layer.weight, stored, outputs=output_axis(layer)))
     palettise_layers(rounded)
     return rounded
 

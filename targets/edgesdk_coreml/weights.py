@@ -18,6 +18,7 @@ from edgesdk_coreml.export import export_float
 from edgesdk_coreml.package import Operation, Reference
 from edgesdk_coreml.quantization import spread_blocks
 from edgesdk_coreml.reference import Candidate, WeightedLayer, weighted_layers
+from edgesdk_coreml.zeros import with_zeros
 
 # Half a unit in the last place, relative to the value (IEEE 754: 10 stored mantissa bits for
 # float16), and half the spacing of float16's subnormal numbers.
@@ -39,10 +40,10 @@ def check_weights(flow: Dataflow, layer_of: Mapping[str, str], model: Compressed
 
     int8 weights may be off by half a quantization step plus what rounding their scale to float16
     adds, float16 ones by half a unit in the last place; palettised ones are the nearest values of
-    the best table. Weights that the converter rewrites
+    the best table; sparse ones are zero where PyTorch's are. Weights that the converter rewrites
     further (constant factors folded in, products transposed) are left to the evaluated graph.
     """
-    uses = weighted_layers(export_float(model))
+    uses = weighted_layers(export_float(with_zeros(model)))
     values = constant_values(flow.program)
     problems, rewritten = [], 0
     matched: set[WeightedLayer] = set()
@@ -75,7 +76,7 @@ def _is_candidate(
     stored = _value(op, "weight", values)
     if stored is None or stored.shape != weight.shape:
         return False
-    if not _is_weight(op, weight, stored, values, flow):
+    if not _is_weight(op, weight, stored, flow):
         return False
     wanted = torch.zeros(1) if bias is None else bias
     found = _value(op, "bias", values)
@@ -87,47 +88,48 @@ def _is_candidate(
     return bool(((held - wanted).abs() <= tolerance).all())
 
 
-def _is_weight(
-    op: Operation, weight: Tensor, stored: Tensor, values: Mapping[str, Any], flow: Dataflow
-) -> bool:
+def _is_weight(op: Operation, weight: Tensor, stored: Tensor, flow: Dataflow) -> bool:
     """Return whether a decoded weight is the model's as closely as its format can be.
 
     Each palettised one is the value of its table that lies nearest to the model's, and all of them
-    together are as near as those of the table that k-means finds for the model's.
+    together are as near as those of the table that k-means finds for the model's. Where the file
+    masks weights, the model's are zero.
     """
-    tolerance = _weight_tolerance(op, weight, values, flow)
+    tolerance = _weight_tolerance(op, weight, flow)
     distance = (stored - weight).abs()
-    decoder = flow.decoder(op, "weight")
-    table = None if decoder is None else _value(decoder, "lut", values)
-    if table is None:
+    is_sparse = flow.mask(op) is not None
+    if is_sparse and not bool((stored[weight == 0] == 0).all()):
+        return False
+    found = flow.of_decoder(op, "lut")
+    if found is None:
         return bool((distance <= tolerance).all())
+    table = torch.from_numpy(found.astype(np.float32))
     entries = table.flatten().sort().values
     nearest = entries[torch.bucketize(weight, (entries[1:] + entries[:-1]) / 2)]
+    if is_sparse:
+        nearest = torch.where(weight == 0, weight, nearest)
     # What was compared with the table was rounded to float16.
     if not bool((distance <= (nearest - weight).abs() + 2 * tolerance).all()):
         return False
     axis = 1 if op.kind == "conv_transpose" else 0
     bits = table.numel().bit_length() - 1
-    best = torch.from_numpy(palettise(weight.numpy(), bits, axis=axis).decoded).float() - weight
+    palette = palettise(weight.numpy(), bits, axis=axis, zeros_apart=is_sparse)
+    best = torch.from_numpy(palette.decoded).float() - weight
     least = best.square().sum() + tolerance.square().sum()
     return bool(distance.square().sum() <= _AS_NEAR * least)
 
 
-def _weight_tolerance(
-    op: Operation, weight: Tensor, values: Mapping[str, Any], flow: Dataflow
-) -> Tensor:
+def _weight_tolerance(op: Operation, weight: Tensor, flow: Dataflow) -> Tensor:
     tolerance = weight.abs() * _FOLDING
     if _is_float32(op):
         return tolerance
     tolerance = tolerance + weight.abs() * _HALF_ULP_FLOAT16 + _HALF_SUBNORMAL_FLOAT16
-    decoder = flow.decoder(op, "weight")
-    if decoder is None:
+    held = flow.of_decoder(op, "scale")
+    if held is None:
         return tolerance
-    scale = _value(decoder, "scale", values)
-    if scale is None:
-        return tolerance
+    scale = torch.from_numpy(held.astype(np.float32))
     if scale.dim() == 1 and weight.dim() > 1:
-        axis = int(_value(decoder, "axis", values) or 0)
+        axis = int(flow.of_decoder(op, "axis") or 0)
         scale = scale.reshape([-1 if d == axis else 1 for d in range(weight.dim())])
     elif scale.dim() == weight.dim():
         scale = spread_blocks(scale, weight)

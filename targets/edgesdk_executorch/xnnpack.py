@@ -8,7 +8,7 @@ from typing import Any
 
 from edgesdk.compressed import CompressedModel
 from edgesdk.device import Runtime
-from edgesdk.scheme import PALETTE_BITS, Scheme
+from edgesdk.scheme import KEPT_AS, PALETTE_BITS, Scheme
 from edgesdk_executorch.delegate import Delegate, layer_of_handle, take_as_it_is
 from edgesdk_executorch.flatc import decode
 from edgesdk_executorch.node import Node
@@ -119,6 +119,8 @@ def _refusal(scheme: Scheme, runtime: Runtime) -> str | None:
         )
     if scheme == "w8a16":
         return "XNNPACK has no kernels of int16 activations"
+    if scheme in KEPT_AS:
+        return "ExecuTorch stores no masks of weights; int8_dynamic and int4_dynamic are narrow"
     if scheme in PALETTE_BITS:
         return "XNNPACK has no tables of weights; int8_dynamic and int4_dynamic are narrow there"
     if scheme in ("w8", "w4"):

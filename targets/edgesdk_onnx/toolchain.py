@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgesdk.device import Runtime
-from edgesdk.scheme import DYNAMIC_SCHEMES, PALETTE_BITS, Scheme
+from edgesdk.scheme import DYNAMIC_SCHEMES, KEPT_AS, PALETTE_BITS, Scheme
 from edgesdk.target import Capability, Toolchain
 
 TARGET_NAME = "onnx"
@@ -37,6 +37,10 @@ _NEVER: Mapping[Scheme, str] = {
     "w8": "w8 weights are not written for TensorRT here; int8 is its narrow form",
     "w4": "w4 weights are not written for TensorRT here; int8 is its narrow form",
     **dict.fromkeys(PALETTE_BITS, "TensorRT has no tables of weights; int8 is its narrow form"),
+    **dict.fromkeys(
+        KEPT_AS,
+        "ONNX stores no masks of weights, and TensorRT is fast on zeros in the 2:4 form alone",
+    ),
 }
 
 

@@ -13,7 +13,7 @@ from edgesdk.graph import OpGraph
 from edgesdk.host_runtime import HostRuntime
 from edgesdk.layer_format import fallback_refusal
 from edgesdk.measurement import RuntimeIdentity
-from edgesdk.scheme import DYNAMIC_SCHEMES, PALETTE_BITS, Scheme
+from edgesdk.scheme import DYNAMIC_SCHEMES, KEPT_AS, PALETTE_BITS, Scheme
 from edgesdk.target import (
     Arrays,
     Capability,
@@ -190,6 +190,10 @@ _NEVER: Mapping[Scheme, str] = {
     **dict.fromkeys(
         PALETTE_BITS,
         "LiteRT has no tables of weights; int8_dynamic and int4_dynamic are narrow there",
+    ),
+    **dict.fromkeys(
+        KEPT_AS,
+        "masked weights are not written for LiteRT; int8_dynamic and int4_dynamic are narrow there",
     ),
 }
 

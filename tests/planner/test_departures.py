@@ -70,8 +70,8 @@ def test_what_is_planned_leaves_eight_bits_for_float_or_four() -> None:
     mixes = dict.fromkeys(every, every)
     planned = planned_mixes(mixes, every)
     assert planned == {
-        "int8_dynamic": ("fp32", "fp16", "int4_dynamic", "w4", "lut4"),
-        "w8": ("fp32", "fp16", "int4_dynamic", "w4", "lut4"),
+        "int8_dynamic": ("fp32", "fp16", "int4_dynamic", "w4", "lut4", "lut4_sparse50"),
+        "w8": ("fp32", "fp16", "int4_dynamic", "w4", "lut4", "lut4_sparse50"),
     }
     assert planned_mixes(mixes, ("fp32", "int8_dynamic")) == {"int8_dynamic": ("fp32",)}
     assert planned_mixes(mixes, ("int8_dynamic",)) == {}
