@@ -60,14 +60,10 @@ def predict_drop(option: Option, sensitivity: Sensitivity, *, recovers: bool) ->
     if found is None:
         return None
     drop, spread = found
-    margin = (
-        sensitivity.noise
-        + spread
-        + drop_margin(
-            disagreement=sensitivity.format(option.scheme).disagreement,
-            samples=min(sensitivity.samples, sensitivity.metric_samples),
-        )
-    )
+    disagreement = sensitivity.format(option.scheme).disagreement
+    # The samples that the metric was computed on, and that a disagreement was seen on.
+    seen = [sensitivity.metric_samples, *([] if disagreement is None else [sensitivity.samples])]
+    margin = sensitivity.noise + spread + drop_margin(disagreement=disagreement, samples=min(seen))
     trained = recovers and not option.is_whole(sensitivity.widths.full)
     lowest = min(0.0, drop) if trained else drop
     return Figure(

@@ -118,6 +118,14 @@ def test_the_smaller_sample_decides_how_sure_it_is(samples: int, metric_samples:
     assert found.high == pytest.approx(0.1 + drop_margin(disagreement=0.04, samples=25))
 
 
+def test_where_no_disagreement_is_known_the_metrics_samples_count() -> None:
+    found = predict_drop(
+        ORIGINAL, known(0.1, disagreement=None, samples=25, metric_samples=400), recovers=False
+    )
+    assert found is not None
+    assert found.high == pytest.approx(0.1 + drop_margin(disagreement=None, samples=400))
+
+
 @given(
     st.floats(-0.5, 1), st.none() | st.floats(-0.5, 1), st.none() | st.floats(0, 1), st.booleans()
 )
