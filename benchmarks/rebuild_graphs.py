@@ -25,7 +25,8 @@ from rebuilt_convnets import Midas, ffnet_ns_lowres, ffnet_s, ffnet_s_lowres
 from rebuilt_upscalers import Clamped, Esrgan, QuickSRNet, RealEsrganCompact, Sesr, UNet, Xlsr
 from torch import Tensor, nn
 
-from edgesdk.trace import export_model, graph_to_json
+from edgesdk.export import export_model
+from edgesdk.trace import graph_to_json
 
 _PARAMETER_TOLERANCE = 0.005  # the published figures have three digits
 

@@ -18,9 +18,9 @@ from torch.nn import functional as F  # noqa: N812
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgesdk.document import to_json
-from edgesdk.errors import EdgeSDKError, ProfileError, TaskError, UnsupportedModel
+from edgesdk.errors import EdgeSDKError, ProfileError, UnsupportedModel
 from edgesdk.graph import Op, OpGraph
-from edgesdk.trace import export_model, graph_from_json, trace
+from edgesdk.trace import graph_from_json, trace
 
 GRAPHS = Path(__file__).resolve().parents[2] / "shared" / "measurements" / "graphs"
 
@@ -264,77 +264,6 @@ def test_what_cannot_be_traced_is_named(
     assert "Next:" in str(caught.value)
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
-
-
-class Counter(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("seen", torch.zeros(4))
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.seen[1:] += 1
-        return x + self.seen.sum()
-
-
-class Doubled(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.view(-1, 3).mul_(2)
-
-
-class OwnMemory(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        y = x + 1
-        y[:, 0] = 0
-        return y.relu_()
-
-
-@pytest.mark.parametrize(
-    ("layer", "words"),
-    [
-        (Counter(), ["buffer 'inner.seen'", "layer inner", "self.seen[1:] += 1"]),
-        (Doubled(), ["input 'input", "layer inner", "x.view(-1, 3).mul_(2)"]),
-    ],
-)
-def test_a_forward_that_changes_what_it_was_given_is_refused(
-    layer: nn.Module, words: list[str]
-) -> None:
-    model = nn.Sequential()
-    model.add_module("inner", layer)
-    with pytest.raises(UnsupportedModel) as caught:
-        export_model(model, (torch.ones(2, 3),))
-    assert all(word in str(caught.value) for word in words), str(caught.value)
-
-
-def test_a_forward_may_change_what_it_made_itself() -> None:
-    assert trace(OwnMemory(), (torch.ones(2, 3),), name="own").ops
-
-
-def test_a_forward_that_raises_is_the_users_error() -> None:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
-    with pytest.raises(TaskError, match=r"RuntimeError.*layer 1 \(Linear\).*\[1, 3, 4\]"):
-        export_model(model, (torch.zeros(1, 3, 4),))
-
-
-class Returning(nn.Module):
-    def __init__(self, result: object) -> None:
-        super().__init__()
-        self.result = result
-
-    def forward(self, x: Tensor) -> object:
-        return self.result
-
-
-@pytest.mark.parametrize("result", [None, {"logits": torch.zeros(1)}, (), ("a", "b")])
-def test_outputs_are_tensors(result: object) -> None:
-    with pytest.raises(TaskError, match="Expected: a tensor"):
-        export_model(Returning(result), (torch.zeros(1, 3),))
-
-
-def test_a_model_that_cannot_be_copied() -> None:
-    model = nn.Linear(3, 3)
-    model.cached = model(torch.zeros(1, 3))  # type: ignore[assignment]
-    with pytest.raises(UnsupportedModel, match="cannot be copied"):
-        export_model(model, (torch.zeros(1, 3),))
 
 
 # Published multiply-accumulates at these input sizes, in units of 10^9: torchvision's model

@@ -13,8 +13,8 @@ from edgesdk.compress.dynamic import round_dynamic_layers
 from edgesdk.compress.ranges import portions
 from edgesdk.compressed import CompressedModel
 from edgesdk.errors import TaskError, UnsupportedModel
+from edgesdk.export import export_model
 from edgesdk.task import Tensors
-from edgesdk.trace import export_model
 
 _aten = torch.ops.aten
 

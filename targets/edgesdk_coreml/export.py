@@ -14,8 +14,8 @@ from torch.fx import Node
 
 from edgesdk.compress.pt2e import fold_constants, quantize_static_int8
 from edgesdk.compressed import CompressedModel
+from edgesdk.export import export_model
 from edgesdk.task import Tensors
-from edgesdk.trace import export_model
 
 _aten = torch.ops.aten
 

@@ -14,7 +14,7 @@ import torch
 
 from edgesdk.compressed import CompressedModel
 from edgesdk.errors import UnsupportedModel, first_line
-from edgesdk.trace import export_model
+from edgesdk.export import export_model
 from edgesdk_onnx.tensorrt import IR_VERSION, OPERATORS, OPSET
 
 _SCOPES = "pkg.torch.onnx.name_scopes"

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from edgesdk.artifact import Check, TensorSpec
 from edgesdk.compressed import CompressedModel
+from edgesdk.export import export_model
 from edgesdk.foreign import Foreign
 from edgesdk.layer_format import name_exceptions
 from edgesdk.scheme import Scheme
 from edgesdk.target import Emission
-from edgesdk.trace import export_model
 from edgesdk_tflite.attribution import scaled_to
 from edgesdk_tflite.exported import (
     KernelElements,

@@ -13,9 +13,9 @@ from torch.export import ExportedProgram
 
 from edgesdk.compressed import CompressedModel
 from edgesdk.errors import UnsupportedModel
+from edgesdk.export import export_model
 from edgesdk.foreign import Foreign
 from edgesdk.task import Tensors
-from edgesdk.trace import export_model
 from edgesdk_tflite.attribution import linear_weights
 from edgesdk_tflite.exported import layers_by_hierarchy
 from edgesdk_tflite.failure import conversion_error

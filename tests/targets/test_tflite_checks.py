@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from edgesdk.artifact import OpCount, TensorSpec
 from edgesdk.compressed import CompressedModel
+from edgesdk.export import export_model
 from edgesdk.scheme import Scheme
 from edgesdk.target import Emission
-from edgesdk.trace import export_model
 from edgesdk_tflite import TARGET
 from edgesdk_tflite.exported import kernel_elements, outputs_follow_inputs
 from edgesdk_tflite.flatbuffer import pack, unpack
