@@ -34,7 +34,7 @@ from edgesdk.task import (
     output_tensors,
 )
 
-_LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # What the weights were trained with (ImageNet's statistics, as their repository does).
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
@@ -65,9 +65,9 @@ def _task(name: str, weights: str, *, blocks: int) -> Task:
     return Task(
         name=f"cifar10-{name}",
         model=model.eval(),
-        example_inputs=(_normalised(_split("validation")[0][:1]),),
+        example_inputs=(_normalised(images_of("validation")[0][:1]),),
         inputs=(InputSpec(name="image", kind="image", layout="NCHW", mean=_MEAN, std=_STD),),
-        outputs=(OutputSpec(name="logits", kind="logits", labels=_LABELS),),
+        outputs=(OutputSpec(name="logits", kind="logits", labels=LABELS),),
         calibration=_calibration,
         training=_training,
         evaluate=_accuracy,
@@ -97,24 +97,24 @@ def _renamed(name: str) -> str:
 
 def labels(split: Split) -> Tensor:
     """Return the classes ``[N]`` of a split's images, in the order they are scored in."""
-    return _split(split)[1]
+    return images_of(split)[1]
 
 
 def _accuracy(predict: Predict, split: Split) -> float:
-    images, classes = _split(split)
+    images, classes = images_of(split)
     (logits,) = output_tensors(predict(_normalised(images)))
     return float((logits.argmax(1) == classes).float().mean())
 
 
 def _calibration() -> Iterator[Tensors]:
-    images, _ = _split("calibration")
+    images, _ = images_of("calibration")
     for image in _normalised(images):
         yield (image[None],)
 
 
 def _training() -> Iterator[Batch]:
     """Yield one epoch with the augmentation of He et al. 2016: shifts by up to 4 pixels, flips."""
-    images, labels = _split("train")
+    images, labels = images_of("train")
     for chosen in torch.split(torch.randperm(len(images)), _BATCH):
         padded = F.pad(_normalised(images[chosen]), (4, 4, 4, 4))
         down, right = torch.randint(0, 9, (2, len(chosen)))
@@ -128,7 +128,7 @@ def _training() -> Iterator[Batch]:
         yield Batch(inputs=(shifted,), targets=labels[chosen])
 
 
-def _split(name: str) -> tuple[Tensor, Tensor]:
+def images_of(name: str) -> tuple[Tensor, Tensor]:
     """Return images ``[N, 3, 32, 32]`` as uint8 and labels ``[N]`` of a split."""
     images, labels = _images(_TEST if name == "test" else _TRAIN)
     rows = _ROWS.get(name, slice(None))
