@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from linear_task import linear_task
 from torch import Tensor, nn
 
 from edgesdk.errors import TaskError
@@ -20,15 +21,9 @@ from edgesdk.task_check import (
 )
 
 
-def make_task() -> Task:
-    torch.manual_seed(0)
-    return Task(name="t", model=nn.Linear(3, 2), example_inputs=(torch.zeros(1, 3),))
-
-
 @pytest.fixture
 def task() -> Task:
-    torch.manual_seed(0)
-    return replace(make_task(), version="1")
+    return linear_task(version="1")
 
 
 def test_default_names(task: Task) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeGuard
 
@@ -77,6 +77,15 @@ def owners_of(model: nn.Module, parameters: Iterable[str]) -> dict[str, Layer]:
         bare = not isinstance(owner, SUPPORTED_LAYERS) and not is_transposed_linear(owner)
         found[name if bare else path] = model.get_parameter(name) if bare else owner
     return found
+
+
+def followers(model: nn.Module, parameters: Iterable[str], wide: int) -> Iterator[str]:
+    """Yield the norms and depthwise layers of that width among the owners of parameters: layers
+    that lose the channels which pass through them."""
+    for name, found in owners_of(model, parameters).items():
+        follows = isinstance(found, _BatchNorm | nn.LayerNorm) or is_depthwise(found)
+        if follows and width(found, "out") == wide:
+            yield name
 
 
 def is_frozen_norm(layer: object) -> TypeGuard[nn.Module]:

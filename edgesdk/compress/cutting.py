@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch_pruning
@@ -12,6 +13,13 @@ from torch.nn.modules.conv import _ConvNd
 
 from edgesdk.compress.channel_group import ChannelGroup
 from edgesdk.compress.channel_slices import Side, find_layer, is_depthwise, is_transposed_linear
+
+_CUT_CONV: Mapping[Side, Callable[[nn.Module, list[int]], Any]] = {
+    "in": torch_pruning.prune_conv_in_channels, "out": torch_pruning.prune_conv_out_channels,
+}  # fmt: skip
+_CUT_LINEAR: Mapping[Side, Callable[[nn.Module, list[int]], Any]] = {
+    "in": torch_pruning.prune_linear_in_channels, "out": torch_pruning.prune_linear_out_channels,
+}  # fmt: skip
 
 
 def cut_group(model: nn.Module, group: ChannelGroup, channels: Sequence[int]) -> None:
@@ -38,19 +46,9 @@ def cut_layer(
     elif isinstance(layer, _ConvNd) and is_depthwise(layer):
         torch_pruning.prune_depthwise_conv_out_channels(layer, list(channels))
     elif isinstance(layer, _ConvNd):
-        cut = (
-            torch_pruning.prune_conv_in_channels
-            if side == "in"
-            else torch_pruning.prune_conv_out_channels
-        )
-        cut(layer, list(channels))
+        _CUT_CONV[side](layer, list(channels))
     elif isinstance(layer, nn.Linear):
-        cut = (
-            torch_pruning.prune_linear_in_channels
-            if side == "in"
-            else torch_pruning.prune_linear_out_channels
-        )
-        cut(layer, list(channels))
+        _CUT_LINEAR[side](layer, list(channels))
     elif isinstance(layer, nn.Embedding):
         torch_pruning.prune_embedding_out_channels(layer, list(channels))
     elif isinstance(layer, _BatchNorm):

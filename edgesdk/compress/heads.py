@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from edgesdk.compress.attention import Attention, find_attentions
 from edgesdk.compress.channel_group import ChannelGroup, Refusal, Resized
@@ -20,7 +19,7 @@ from edgesdk.compress.channel_slices import (
     Member,
     Side,
     find_layer,
-    is_depthwise,
+    followers,
     owners_of,
     width,
 )
@@ -146,7 +145,8 @@ class _Heads:
             blocks = self._blocks(layer)
             if layer != root:
                 yield member(layer, "out", blocks)
-            for name in self._followers(origins.parameters, width(self._find(layer), "out")):
+            wide = width(self._find(layer), "out")
+            for name in followers(self.model, origins.parameters, wide):
                 yield member(name, "out", blocks)
         yield from self._readers(root, channels, units)
         heads = [range(p * self.served, (p + 1) * self.served) for p in range(self.pairs)]
@@ -172,18 +172,11 @@ class _Heads:
             if width(self._find(layer), "in") != a.heads * a.value_width:
                 raise Refusal(f"{layer} reads more than its heads")
             yield Member(layer=layer, side="in", indices=tuple(indices))
-        for name in self._followers(a.read.parameters, a.heads * a.value_width):
+        for name in followers(self.model, a.read.parameters, a.heads * a.value_width):
             yield Member(layer=name, side="out", indices=tuple(indices))
 
     def _find(self, layer: str) -> Layer:
         return find_layer(self.model, layer)
-
-    def _followers(self, parameters: Sequence[str], wide: int) -> Iterator[str]:
-        """Yield the norms and depthwise layers of that width among the owners of parameters."""
-        for name, found in owners_of(self.model, parameters).items():
-            follows = isinstance(found, _BatchNorm | nn.LayerNorm) or is_depthwise(found)
-            if follows and width(found, "out") == wide:
-                yield name
 
     def _tables(self, parameters: Sequence[str]) -> Iterator[tuple[str, int]]:
         """Yield the tables with an entry for each head, and the dimension of the heads."""

@@ -6,15 +6,14 @@ For networks that Torch-Pruning cannot follow; elsewhere it finds these groups a
 from __future__ import annotations
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from edgesdk.compress.channel_group import ChannelGroup
 from edgesdk.compress.channel_slices import (
     Member,
     find_layer,
+    followers,
     is_depthwise,
     is_weighted,
-    owners_of,
     width,
 )
 from edgesdk.compress.dataflow import DataFlow
@@ -40,18 +39,13 @@ def _group(model: nn.Module, flow: DataFlow, name: str) -> ChannelGroup | None:
     if any(width(find_layer(model, reader), "in") != size for reader in read.layers):
         return None
     each = tuple((channel,) for channel in range(size))
-    followers = [
-        owner
-        for owner, found in owners_of(model, read.parameters).items()
-        if isinstance(found, _BatchNorm | nn.LayerNorm) or is_depthwise(found)
-        if width(found, "out") == size
-    ]
+    given = (name, *followers(model, read.parameters, size))
     return ChannelGroup(
         layer=name,
         width=size,
         units=each,
         members=(
-            *(Member(layer=layer, side="out", indices=each) for layer in (name, *followers)),
+            *(Member(layer=layer, side="out", indices=each) for layer in given),
             *(Member(layer=reader, side="in", indices=each) for reader in read.layers),
         ),
         traced=True,
